@@ -1,0 +1,123 @@
+# The data streamer. `make` alone lists what there is to make; README.md tells the story.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first Python that is new enough and can make a virtual environment. A shim that does not run is passed over.
+PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 python3; do \
+	if $$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then echo $$candidate; break; fi; done)
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
+PYTEST := $(BIN)/python -m pytest -n $(CORES) --dist loadfile
+
+FEED := build/feed
+OUTPUT := build/output
+DEVICES ?= 500
+SOURCES := pipelines schemas simulator templates transforms warehouse benchmarks tests setup.py
+
+# uv installs in seconds what takes pip a minute. It reads no pip configuration: where it cannot be had or cannot reach
+# the index, pip does the work. Arguments: what to install.
+define install
+if [ -x $(BIN)/uv ] && $(BIN)/uv pip install --quiet --python $(BIN)/python $(1); then :; \
+else echo "uv could not install; installing with pip, which takes a minute"; \
+$(BIN)/python -m pip install --quiet --disable-pip-version-check $(1); fi
+endef
+
+.PHONY: help
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+$(VENV)/.made:
+	@[ -n "$(PYTHON)" ] || { echo "No Python 3.11 or newer that can make a virtual environment was found."; \
+	echo "Install one (on Debian and Ubuntu: python3 and python3-venv), or name it: make run PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"{sys.executable} is Python {v[0]}.{v[1]}; 3.11 or newer is needed: make run PYTHON=/path/to/python3.12")'
+	@echo "Making a virtual environment in $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) || echo "uv $(UV_VERSION) could not be installed"
+	@touch $@
+
+$(VENV)/.run: requirements/run.txt pyproject.toml | $(VENV)/.made
+	@echo "Installing the pinned dependencies (requirements/run.txt)"
+	@$(call install,--requirement requirements/run.txt)
+	@$(call install,--no-deps --editable .)
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(VENV)/.made
+	@echo "Installing the pinned dependencies of development (requirements/dev.txt)"
+	@$(call install,--requirement requirements/dev.txt)
+	@$(call install,--no-deps --editable .)
+	@touch $@ $(VENV)/.run
+
+.PHONY: install
+install: $(VENV)/.dev  ## make the virtual environment with everything for development
+
+.PHONY: run
+run: $(VENV)/.run  ## simulate two days of a fleet, run the job on it with three streams, show the outcome
+	@rm -rf $(FEED) $(OUTPUT)
+	@echo; echo "1. Two days of $(DEVICES) devices, with duplicates, malformed and late records → $(FEED)"
+	@$(BIN)/data-streamer simulate --devices=$(DEVICES) --days=2 --seed=1 --duplicates=0.02 --malformed=0.01 --late=0.05 --output=$(FEED)
+	@echo; echo "2. The job: streams, warehouse and report → $(OUTPUT)"
+	@$(BIN)/data-streamer run --events='$(FEED)/events*' --usage='$(FEED)/usage*' --streams=examples/streams.yaml --output=$(OUTPUT)
+	@echo; echo "3. Where things are"
+	@echo "   $(OUTPUT)/report.html        open it in a browser"
+	@echo "   $(OUTPUT)/streams/           what the three streams of examples/streams.yaml were sent"
+	@echo "   $(OUTPUT)/warehouse/         the analysts' tables, as Parquet"
+	@echo "   $(OUTPUT)/warehouse.duckdb   views over them"
+	@echo; echo "What next"
+	@echo "   source $(BIN)/activate"
+	@echo "   data-streamer audit $(OUTPUT)     # prove that nothing was lost"
+	@echo "   data-streamer sql $(OUTPUT) \"select category, severity, count(*) from events group by all order by all\""
+	@echo "   data-streamer explain $(FEED)/events* --streams=examples/streams.yaml   # what becomes of single records"
+	@echo "   data-streamer --help"
+
+.PHONY: test
+test: $(VENV)/.dev  ## run every test
+	@$(PYTEST)
+
+.PHONY: test-fast
+test-fast: $(VENV)/.dev  ## run the tests of the inner loop (under 3 minutes)
+	@$(PYTEST) -m "not slow"
+
+.PHONY: lint
+lint: $(VENV)/.dev  ## check style and layout
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+
+.PHONY: format
+format: $(VENV)/.dev  ## lay the code out and mend what can be mended
+	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+.PHONY: types
+types: $(VENV)/.dev  ## check the types
+	@$(BIN)/mypy
+
+.PHONY: bench
+bench: $(VENV)/.dev  ## compare with DuckDB and a per-element Beam job on 3 million records
+	@$(BIN)/python -m benchmarks
+
+.PHONY: bench-full
+bench-full: $(VENV)/.dev  ## the same, and memory and time at 30 million; says first what it needs
+	@$(BIN)/python -m benchmarks --full
+
+.PHONY: docs
+docs: $(VENV)/.dev  ## write again what is derived: docs/tables.md, templates/warehouse, templates/metadata.json
+	@$(BIN)/python -m schemas.derive
+	@$(BIN)/python -m templates.metadata
+
+.PHONY: lock
+lock: $(VENV)/.made  ## resolve the dependencies of pyproject.toml again
+	@compile() { $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" "$$@"; }; \
+	compile --extra dev -o requirements/dev.txt; \
+	compile --constraint requirements/dev.txt -o requirements/run.txt; \
+	compile --constraint requirements/dev.txt --extra gcp -o requirements/dataflow.txt
+
+.PHONY: clean
+clean:  ## remove what make made, also the virtual environment
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
