@@ -1,0 +1,316 @@
+"""Decodes ``detail`` of network events: operator, country, session and PDP context, once per row.
+
+A typed decoder that knows only the needed fields takes nearly every row; numbers that come as texts are accepted. A row that
+it refuses is decoded without types and read field by field: an odd field is null, the others keep their values.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.records import END_TIME, FIRST_TIME
+from schemas.tables import TIME, VOLUME
+from transforms.classify.columns import Integers
+from transforms.classify.decimals import volumes
+
+_CHUNK = 2048
+"""Rows decoded at a time: few enough for their objects to stay in the processor's cache."""
+
+
+class Volume(msgspec.Struct, gc=False):
+    """``detail.volume``: the doubles are made exact by `volumes`."""
+
+    rx: float | None = None
+    tx: float | None = None
+    total: float | None = None
+
+
+class PdpContext(msgspec.Struct, gc=False):
+    """The needed fields of ``detail.pdp_context``, in the order of `_PDP_FIELDS`."""
+
+    tunnel_created: str | None = None
+    gtp_version: int | None = None
+    region: str | None = None
+    breakout_ip: str | None = None
+    apn: str | None = None
+    imsi: str | int | None = None
+    mcc: str | int | None = None
+    mnc: str | int | None = None
+    lac: int | None = None
+    ci: int | None = None
+    rat_type: int | None = None
+
+
+class NetworkDetail(msgspec.Struct, gc=False):
+    """The needed fields of ``detail`` of network events; `country` and `mnc` repeat and are read once per distinct value."""
+
+    id: int | None = None
+    name: str | None = None
+    session_id: str | None = None
+    country: msgspec.Raw = msgspec.Raw()
+    mnc: msgspec.Raw = msgspec.Raw()
+    volume: Volume | None = None
+    pdp_context: PdpContext | None = None
+
+
+_NUMBERS = ("gtp_version", "lac", "ci", "rat_type")
+_PDP_FIELDS = PdpContext.__struct_fields__
+_TYPED = msgspec.json.Decoder(NetworkDetail, strict=False)
+_UNTYPED = msgspec.json.Decoder()
+_NO_VOLUME = Volume()
+
+
+def number_or_none(value: object) -> int | None:
+    """An integer from a JSON number or text; None for anything else."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,18}\s*", value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
+        return value
+    return None
+
+
+def text_or_none(value: object) -> str | None:
+    """A text from a JSON text or integer; None for anything else."""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def object_or_empty(value: object) -> dict[str, Any]:
+    """A JSON object; an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def untyped(data: bytes | memoryview) -> object:
+    """Any ``detail`` without types. A text that holds a JSON object gives that object; one that is no JSON, itself."""
+    try:
+        value = _UNTYPED.decode(data)
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            inner = value.encode()
+            return _UNTYPED.decode(inner)
+    except (msgspec.DecodeError, RecursionError):
+        return None if not isinstance(value := _text_of(data), str) else value
+    return value
+
+
+def _text_of(data: bytes | memoryview) -> object:
+    try:
+        return _UNTYPED.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _double(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _tolerant(data: bytes | memoryview) -> NetworkDetail:
+    """A detail that the typed decoder refuses, field by field."""
+    fields = object_or_empty(untyped(data))
+    detail = NetworkDetail(
+        id=number_or_none(fields.get("id")),
+        name=text_or_none(fields.get("name")),
+        session_id=text_or_none(fields.get("session_id")),
+        country=msgspec.Raw(msgspec.json.encode(fields["country"])) if "country" in fields else msgspec.Raw(),
+        mnc=msgspec.Raw(msgspec.json.encode(fields["mnc"])) if "mnc" in fields else msgspec.Raw(),
+    )
+    if isinstance(amounts := fields.get("volume"), dict):
+        detail.volume = Volume(*(_double(amounts.get(name)) for name in Volume.__struct_fields__))
+    if isinstance(context := fields.get("pdp_context"), dict):
+        read: dict[str, Any] = {
+            name: (number_or_none if name in _NUMBERS else text_or_none)(context.get(name)) for name in _PDP_FIELDS
+        }
+        detail.pdp_context = PdpContext(**read)
+    return detail
+
+
+def slices(column: pa.Array, rows: Integers) -> list[memoryview]:
+    """The bytes of the chosen rows of a text column, without copying them."""
+    offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+    data = memoryview(column.buffers()[2] or b"")
+    return [data[a:b] for a, b in zip(offsets[rows].tolist(), offsets[rows + 1].tolist(), strict=True)]
+
+
+def _decode(messages: Sequence[memoryview]) -> list[NetworkDetail]:
+    """Typed decoding that resumes after each refused row."""
+    details: list[NetworkDetail] = []
+    pending = iter(messages)
+    decoded = map(_TYPED.decode, pending)
+    while len(details) < len(messages):
+        try:
+            details.extend(decoded)
+        except (msgspec.DecodeError, RecursionError):
+            details.append(_tolerant(messages[len(details)]))
+    return details
+
+
+def _texts(values: Sequence[object]) -> pa.Array:
+    try:
+        return pa.array(values, pa.string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([text_or_none(value) for value in values], pa.string())
+
+
+def _codes(values: Sequence[str | int | None], digits: int) -> pa.Array:
+    """Mobile codes as texts; numbers have lost their leading zeros and get them back up to the usual length."""
+    try:
+        return pa.array(values, pa.string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([str(v).zfill(digits) if isinstance(v, int) else v for v in values], pa.string())
+
+
+def _integers(values: Sequence[int | None], kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, OverflowError):
+        limit = 2 ** (kind.bit_width - 1)
+        return pa.array([v if v is not None and -limit <= v < limit else None for v in values], kind)
+
+
+def times(texts: pa.Array) -> pa.Array:
+    """Times without zone, with ``Z`` or ``+0000`` (all UTC); what is no time, or not within 2000 to 2100, is null."""
+    try:
+        parsed = pc.utf8_rtrim(texts, "Z").cast(pa.timestamp("us")).cast(pa.int64())
+    except pa.ArrowInvalid:
+        parsed = pa.array([_microseconds(text) for text in texts.to_pylist()], pa.int64())
+    sound = pc.and_(pc.greater_equal(parsed, FIRST_TIME), pc.less(parsed, END_TIME))
+    return pc.if_else(sound, parsed, pa.scalar(None, pa.int64())).cast(TIME)
+
+
+def _microseconds(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    time = time.replace(tzinfo=UTC) if time.tzinfo is None else time
+    since = time - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+class _Distinct(dict[bytes, int]):
+    """Numbers the distinct byte strings in the order in which they appear."""
+
+    def __missing__(self, key: bytes) -> int:
+        self[key] = number = len(self)
+        return number
+
+
+@dataclass
+class Network:
+    """Columns of the rows whose detail was decoded, in the order of `rows`; `columns` by their name in the events table."""
+
+    columns: dict[str, pa.Array]
+    rat_type: pa.Array
+
+
+_SCHEMA: dict[str, Callable[[Sequence[Any]], pa.Array]] = {
+    "tunnel_created": _texts,
+    "gtp_version": lambda values: _integers(values, pa.int32()),
+    "region": _texts,
+    "breakout_ip": _texts,
+    "apn": _texts,
+    "imsi": _texts,
+    "mcc": lambda values: _codes(values, 3),
+    "mnc": lambda values: _codes(values, 2),
+    "lac": lambda values: _integers(values, pa.int64()),
+    "ci": lambda values: _integers(values, pa.int64()),
+    "rat_type": lambda values: _integers(values, pa.int32()),
+}
+_NO_CONTEXT = PdpContext()
+_PARTS = operator.attrgetter(*NetworkDetail.__struct_fields__)
+_CONTEXT_PARTS = operator.attrgetter(*_PDP_FIELDS)
+_VOLUME_PARTS = operator.attrgetter(*Volume.__struct_fields__)
+
+
+def _country(data: bytes) -> tuple[str | None, str | None]:
+    """(name, mcc) of ``detail.country``."""
+    fields = object_or_empty(_text_of(data)) if data else {}
+    mcc = fields.get("mcc")
+    code = str(mcc).zfill(3) if isinstance(mcc, int) and not isinstance(mcc, bool) else text_or_none(mcc)
+    return text_or_none(fields.get("name")), code
+
+
+def _mncs(data: bytes) -> tuple[str | None, str | None]:
+    """(the only MNC, all of several) of ``detail.mnc``."""
+    listed = _text_of(data) if data else None
+    found: list[str] = []
+    for entry in listed if isinstance(listed, list) else [listed]:
+        code = entry.get("mnc") if isinstance(entry, dict) else entry
+        if isinstance(code, str) and code:
+            found.append(code)
+        elif isinstance(code, int) and not isinstance(code, bool):
+            found.append(str(code).zfill(2))
+    found = list(dict.fromkeys(found))
+    if len(found) > 1:
+        return None, ",".join(found)
+    return (found[0] if found else None), None
+
+
+def _chunk(messages: list[memoryview], countries: _Distinct, mncs: _Distinct) -> pa.RecordBatch:
+    details = _decode(messages)
+    ids, names, sessions, country, mnc, amounts, contexts = zip(*map(_PARTS, details), strict=True)
+    context_columns = zip(*(_CONTEXT_PARTS(context or _NO_CONTEXT) for context in contexts), strict=True)
+    columns = {name: make(values) for (name, make), values in zip(_SCHEMA.items(), context_columns, strict=True)}
+    columns |= {
+        "operator_id": _integers(ids, pa.int64()),
+        "operator_name": _texts(names),
+        "session_id": _texts(sessions),
+        "country_code": pa.array([countries[bytes(raw)] for raw in country], pa.int32()),
+        "mnc_code": pa.array([mncs[bytes(raw)] for raw in mnc], pa.int32()),
+    }
+    volume_columns = zip(*(_VOLUME_PARTS(amount or _NO_VOLUME) for amount in amounts), strict=True)
+    for name, values in zip(Volume.__struct_fields__, volume_columns, strict=True):
+
+        def received(position: int, name: str = name) -> object:
+            exact = msgspec.json.Decoder(float_hook=str).decode(messages[position])
+            return object_or_empty(object_or_empty(exact).get("volume")).get(name)
+
+        any_value = any(amount is not None for amount in amounts)
+        columns[f"volume_{name}"] = volumes(values, received) if any_value else pa.nulls(len(values), VOLUME)
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def network_columns(detail: pa.Array, rows: Integers) -> Network:
+    """Decodes the details of the chosen rows (none of them null).
+
+    Columns: operator_id, operator_name, mcc, mnc, operator_mncs, country, apn, region, breakout_ip, gtp_version, lac, ci,
+    imsi, session_id, session_start, volume_rx, volume_tx, volume_total.
+    """
+    countries, mncs = _Distinct(), _Distinct()
+    chunks = [
+        _chunk(slices(detail, rows[start : start + _CHUNK]), countries, mncs) for start in range(0, len(rows), _CHUNK)
+    ]
+    table = pa.Table.from_batches(chunks).combine_chunks()
+    columns: dict[str, pa.Array] = {
+        name: column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+    country_names, country_mccs = zip(*map(_country, countries), strict=True)
+    only_mnc, listed_mncs = zip(*map(_mncs, mncs), strict=True)
+    country_code, mnc_code = columns.pop("country_code"), columns.pop("mnc_code")
+    columns["country"] = pa.array(country_names, pa.string()).take(country_code)
+    columns["mcc"] = pc.coalesce(columns["mcc"], pa.array(country_mccs, pa.string()).take(country_code))
+    listed = pa.array(listed_mncs, pa.string()).take(mnc_code)
+    columns["operator_mncs"] = pc.if_else(columns["mnc"].is_null(), listed, pa.scalar(None, pa.string()))
+    columns["mnc"] = pc.coalesce(columns["mnc"], pa.array(only_mnc, pa.string()).take(mnc_code))
+    columns["session_start"] = times(columns.pop("tunnel_created"))
+    return Network(columns=columns, rat_type=columns.pop("rat_type"))

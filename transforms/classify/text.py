@@ -1,0 +1,90 @@
+"""The free text of events: folding, and what only the text carries (nodes, operators, addresses, logins)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.lookups import RAT_WORDS
+from transforms.classify.columns import Integers, by_distinct, select
+
+_SPACE = 0x20
+_LAST_CONTROL = 0x1F
+_FIRST_NON_ASCII = 0x80
+
+# Formats of descriptions. The operator's name may itself hold brackets, hence the greedy match up to ") for IMSI".
+_ATTACHED = r"(?is)\battached\s+to\s+(?:VLR|SGSN|MME)\s*=\s*'(?P<node>[^']+)'"
+_REFUSED = r"(?is)\bfrom\s+(?:VLR|SGSN|MME)\s+(?P<node>[^\s(]+)(?:\s+\((?P<operator>.*)\))?\s+for\s+IMSI"
+_RAT = r"(?is)\bRAT\s+type\s*=?\s*'?(?P<rat>[a-z0-9_\-]+)"
+_LOGIN = r"(?is)\brequest\s+from\s+'(?P<user>.*?)',\s*reason\b"
+_ADDRESS = r"(?is)\bfrom\s+IP\s+(?P<address>[0-9a-f.:]*[0-9a-f])"
+_PER_CENT = r"(?P<percent>\d{1,3})\s?%"
+
+
+def fold(texts: pa.Array) -> pa.Array:
+    """Lower case, white space collapsed to single blanks and trimmed.
+
+    Only the few texts that hold control characters, double or outer blanks or letters beyond ASCII are handled one by one.
+    """
+    if not len(texts):
+        return texts
+    lower = pc.ascii_lower(texts)
+    offsets = np.frombuffer(lower.buffers()[1], np.int32)[lower.offset : lower.offset + len(lower) + 1]
+    begin, end = int(offsets[0]), int(offsets[-1])
+    if begin == end:
+        return lower
+    data = np.frombuffer(lower.buffers()[2], np.uint8)[begin:end]
+    odd = (data <= _LAST_CONTROL) | (data >= _FIRST_NON_ASCII)
+    blank = data == _SPACE
+    odd[1:] |= blank[1:] & blank[:-1]
+    places = np.flatnonzero(odd) + begin
+    rows = np.searchsorted(offsets, places, side="right") - 1
+    filled = np.flatnonzero(offsets[1:] > offsets[:-1])
+    outer = filled[blank[offsets[filled] - begin] | blank[offsets[filled + 1] - 1 - begin]]
+    rows = np.union1d(rows, outer)
+    if not rows.size:
+        return lower
+    folded = [None if text is None else " ".join(text.lower().split()) for text in texts.take(pa.array(rows)).to_pylist()]
+    replaced = np.zeros(len(texts), dtype=bool)
+    replaced[rows] = True
+    return pc.replace_with_mask(lower, pa.array(replaced), pa.array(folded, pa.string()))
+
+
+def _extract(texts: pa.Array, pattern: str, group: str) -> pa.Array:
+    """A named group of the pattern; null where the pattern does not match or the group is empty."""
+    found = pc.struct_field(pc.extract_regex(texts, pattern), group)
+    return pc.if_else(pc.equal(found, ""), pa.scalar(None, pa.string()), found)
+
+
+def attached_node(texts: pa.Array) -> pa.Array:
+    """VLR, SGSN or MME that an accepted attach names: a global title or a host."""
+    return _extract(texts, _ATTACHED, "node")
+
+
+def refusing_node_and_operator(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Node and operator that a rejected attach names: it carries no detail."""
+    return _extract(texts, _REFUSED, "node"), _extract(texts, _REFUSED, "operator")
+
+
+def rat_in_text(descriptions: pa.Array, folded: pa.Array, rows: Integers) -> tuple[Integers, pa.Array]:
+    """Radio access technologies that texts name (``RAT type='E_UTRAN'``): (rows that name one, our word for it)."""
+    naming = pc.match_substring(select(folded, rows), "rat type").fill_null(False).to_numpy(zero_copy_only=False)
+    rows = rows[naming]
+    names = _extract(descriptions.take(pa.array(rows)), _RAT, "rat")
+    return rows, by_distinct(names, _rat_words)
+
+
+def _rat_words(names: pa.Array) -> pa.Array:
+    keys = [None if name is None else name.lower().replace("-", "_") for name in names.to_pylist()]
+    return pa.array([None if key is None else RAT_WORDS.get(key) for key in keys], pa.string())
+
+
+def login_in_text(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """User and address of a failed login (types 6 and 7)."""
+    return _extract(texts, _LOGIN, "user"), _extract(texts, _ADDRESS, "address")
+
+
+def per_cent_in_text(texts: pa.Array) -> pa.Array:
+    """The first percentage that a text names, int32."""
+    return _extract(texts, _PER_CENT, "percent").cast(pa.int32())
