@@ -1,0 +1,1 @@
+"""Jobs that can be launched: wiring and options only."""

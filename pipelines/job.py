@@ -1,0 +1,183 @@
+"""What a job is, and how options and files become one: everything is checked before anything starts."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+from pipelines.options import StreamerOptions, unknown_options
+from schemas.records import FEEDS
+from schemas.streams import Stream
+from schemas.tables import SCHEMA_VERSION
+from transforms.deliver import storage
+from transforms.gather.cells import MAX_BUCKETS
+from transforms.ledger.counts import InputEntry
+from transforms.read.blocks import BlockPlan, plan_blocks
+from transforms.read.inputs import InputError, InputFile, expand_inputs, writer_id
+from transforms.route.definitions import StreamsError, load_streams
+from transforms.run import Run
+
+BLOCK_BYTES = 16 << 20
+"""Bytes of input that are decoded at once: 8 to 32 MiB measured alike; slices stay above 1,000 rows (docs/decisions.md)."""
+
+META_FILE = "warehouse/_meta.json"
+FORMAT_VERSION = 1
+
+
+class JobError(Exception):
+    """Mistakes found before the run, all of them; nothing was started or written.
+
+    Attributes:
+      mistakes: one text each: what, where, what was expected, what to do.
+    """
+
+    def __init__(self, mistakes: Sequence[str]):
+        super().__init__("\n".join(mistakes))
+        self.mistakes = list(mistakes)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that is ready to be built into a pipeline.
+
+    Attributes:
+      run: what every step knows.
+      plans: what to read.
+      inputs: the input files.
+      streams: the stream definitions; secrets in them are references.
+      options: Beam's options.
+      block_bytes: size of a block.
+    """
+
+    run: Run
+    plans: Sequence[BlockPlan]
+    inputs: Sequence[InputFile]
+    streams: Sequence[Stream]
+    options: PipelineOptions = field(repr=False)
+    block_bytes: int = BLOCK_BYTES
+
+    @property
+    def stream_facts(self) -> list[dict[str, Any]]:
+        """Name, title, content, destination type and state of each stream, for the run file."""
+        return [
+            {
+                "name": stream.name,
+                "title": stream.title,
+                "content": stream.content,
+                "destination": stream.destination.type,
+                "state": stream.state,
+            }
+            for stream in self.streams
+        ]
+
+    @property
+    def input_entries(self) -> list[InputEntry]:
+        """A ledger entry for each input file, with its size."""
+        return [InputEntry(FEEDS[file.feed], file.path, 0, 0, None, None, bytes=file.size) for file in self.inputs]
+
+    @property
+    def local(self) -> bool:
+        """Whether workers share this machine's disk: the job waits, shows progress and writes the report."""
+        return runner_of(self.options) == "FnApiRunner"
+
+    def with_run(self, **changes: Any) -> Job:
+        """The same job with other fields of its run."""
+        return replace(self, run=replace(self.run, **changes))
+
+
+def runner_of(options: PipelineOptions) -> str:
+    """Returns the runner's name. DirectRunner (the default) means FnApiRunner.
+
+    Beam's DirectRunner would try Prism first, whose binary it downloads: the run would depend on the network.
+    """
+    runner = (options.view_as(StandardOptions).runner or "DirectRunner").rsplit(".", 1)[-1]
+    return "FnApiRunner" if runner in ("DirectRunner", "SwitchingDirectRunner") else runner
+
+
+def prepare(arguments: Sequence[str]) -> Job:
+    """Makes a job of command line arguments.
+
+    Raises:
+      JobError: every mistake in the options, the globs, the streams file and the warehouse's settings.
+    """
+    mistakes = unknown_options(arguments)
+    options = PipelineOptions(list(arguments))
+    streamer = options.view_as(StreamerOptions)
+    if not streamer.output:
+        mistakes.append("--output: missing; it names the directory that the job writes")
+    if not (streamer.events or streamer.usage):
+        mistakes.append("--events, --usage: both missing; at least one feed is needed")
+    if streamer.processes is not None and streamer.processes < 1:
+        mistakes.append(f"--processes: {streamer.processes} is not a number of processes; expected 1 or more")
+    if runner_of(options) == "DataflowRunner" and streamer.output and not storage.is_remote(streamer.output):
+        mistakes.append(f"--output: {streamer.output} is local; workers on Dataflow need a bucket, such as gs://BUCKET/DIR")
+    streams = _streams(streamer.streams, mistakes)
+    inputs = _inputs(streamer, mistakes)
+    output = _absolute(streamer.output) if streamer.output else ""
+    buckets = _buckets(output, streamer.buckets, mistakes)
+    if mistakes:
+        raise JobError(mistakes)
+    run = Run(output=output, writer=writer_id(inputs), buckets=buckets)
+    return Job(run, plan_blocks(inputs, BLOCK_BYTES), inputs, streams, options)
+
+
+def _streams(path: str | None, mistakes: list[str]) -> Sequence[Stream]:
+    if not path:
+        return []
+    try:
+        return load_streams(path)
+    except StreamsError as error:
+        mistakes.extend(str(mistake) for mistake in error.mistakes)
+        return []
+
+
+def _inputs(streamer: StreamerOptions, mistakes: list[str]) -> Sequence[InputFile]:
+    try:
+        return expand_inputs(streamer.events, streamer.usage)
+    except InputError as error:
+        mistakes.append(str(error))
+        return []
+
+
+def _absolute(path: str) -> str:
+    return path.rstrip("/") if storage.is_remote(path) else os.path.abspath(path)
+
+
+def _buckets(output: str, wanted: int | None, mistakes: list[str]) -> int:
+    """Returns the buckets of the warehouse under `output`: as it was created, else as wanted, else 1."""
+    if wanted is not None and not 1 <= wanted <= MAX_BUCKETS:
+        mistakes.append(f"--buckets: {wanted} is out of range; expected 1 to {MAX_BUCKETS}")
+    meta = read_meta(output) if output else None
+    if meta is None:
+        return wanted or 1
+    if meta["format_version"] > FORMAT_VERSION:
+        mistakes.append(
+            f"{output}/{META_FILE}: format {meta['format_version']} is newer than this program's ({FORMAT_VERSION}); update it"
+        )
+    if wanted is not None and wanted != meta["buckets"]:
+        mistakes.append(
+            f"--buckets: {output} was created with {meta['buckets']}, which is fixed; leave the option out, or choose another --output"
+        )
+    return int(meta["buckets"])
+
+
+def read_meta(output: str) -> dict[str, Any] | None:
+    """Returns the settings of the warehouse under `output`, or None where there is none yet."""
+    path = storage.join(output, META_FILE)
+    return json.loads(storage.read(path)) if FileSystems.exists(path) else None
+
+
+def write_meta(run: Run) -> None:
+    """Creates the settings of a new warehouse; those of an existing one stay."""
+    if read_meta(run.output) is None:
+        meta = {"format_version": FORMAT_VERSION, "buckets": run.buckets, "schema_version": SCHEMA_VERSION}
+        storage.publish(storage.join(run.output, META_FILE), json.dumps(meta, indent=1).encode())
+
+
+__all__ = ["BLOCK_BYTES", "Job", "JobError", "prepare", "read_meta", "runner_of", "write_meta"]

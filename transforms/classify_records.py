@@ -1,0 +1,37 @@
+"""Classify: panes of records become panes of table rows, with category, severity, outcome, reason, domain and device state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+
+from schemas.records import EVENTS_FEED
+from transforms.classify import event_rows, usage_rows
+from transforms.elements import Pane
+from transforms.run import Run
+
+
+class _Classify(beam.DoFn):
+    def __init__(self, run: Run):
+        self._run = run
+
+    def process(self, element: Pane) -> Iterator[Pane]:
+        rows_of = event_rows if element.cell.kind == EVENTS_FEED else usage_rows
+        yield element.with_rows(element.table, rows_of(element.rows, self._run.writer, element.number))
+
+
+@dataclass
+class ClassifyRecords(beam.PTransform):
+    """Turns panes in the record schema into panes of ``events`` and ``usage`` rows; every record gives one row.
+
+    Attributes:
+      run: the run.
+    """
+
+    run: Run
+
+    def expand(self, panes: beam.PCollection[Pane]) -> beam.PCollection[Pane]:
+        """Classifies pane by pane."""
+        return panes | "Classify" >> beam.ParDo(_Classify(self.run)).with_output_types(Pane)

@@ -1,0 +1,145 @@
+"""Duplicates and conflicts within a cell, in two passes: ids decide what stays; then slice by slice into panes.
+
+The first pass holds 21 bytes a record (id, rendering, content hash, position); rows are read only for ids that occur twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.records import ID_COLUMN
+from transforms.deduplicate.across import LOSER
+from transforms.gather.cells import column_int64
+
+PANE_ROWS = 65_536
+"""Rows of a pane: what classification, aggregation and encoding hold in memory at once (~60 MB of events)."""
+
+_COMPARED = (
+    ("event_type_id", "event_time", "endpoint_id", "organisation_id", "severity_id"),
+    ("end_time", "endpoint_id", "traffic_type_id", "volume_rx", "volume_tx", "volume_total", "cost", "currency"),
+)
+"""Fields in which copies of an id are compared where both carry them; times to the second."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What happens to the records of a cell: masks over all its rows, in the order of its slices."""
+
+    keep: np.ndarray
+    conflict: np.ndarray
+
+    @property
+    def duplicates(self) -> int:
+        """Records dropped as duplicates."""
+        return len(self.keep) - int(self.keep.sum()) - int(self.conflict.sum())
+
+
+def judge(slices: Sequence[pa.RecordBatch], kind: int, seen: np.ndarray, lost: np.ndarray) -> Verdict:
+    """Decides which records of a cell stay.
+
+    Args:
+      slices: the cell's slices in a fixed order, in the record schema of `kind`.
+      kind: index into `schemas.records.FEEDS`.
+      seen: ids that other writers committed in this cell, sorted.
+      lost: ids that lose to a copy in another cell, dtype `LOSER`.
+
+    Returns:
+      The verdict: of each id the winner stays (fullest rendering, then smallest content hash, then first position); losers
+      that differ from it in a compared field that both carry are conflicts, all others duplicates. An id that was seen or
+      lost keeps no record.
+    """
+    ids = _concatenate(slices, ID_COLUMN[kind])
+    keep = np.ones(len(ids), bool)
+    conflict = np.zeros(len(ids), bool)
+    order = np.argsort(ids, kind="stable")
+    repeated = ids[order][1:] == ids[order][:-1]
+    if repeated.any():
+        group = order[np.concatenate((repeated, [False])) | np.concatenate(([False], repeated))]
+        winner = _winners(slices, ids, group)
+        loser = winner != group
+        group, winner = group[loser], winner[loser]
+        keep[group] = False
+        conflict[group] = _differs(slices, kind, group, winner)
+    if len(lost):
+        where = np.searchsorted(lost["id"], ids).clip(max=len(lost) - 1)
+        loses = lost["id"][where] == ids
+        keep &= ~loses
+        conflict[loses] = lost["conflict"][where][loses] != 0
+    if len(seen):
+        where = np.searchsorted(seen, ids).clip(max=len(seen) - 1)
+        known = seen[where] == ids
+        keep &= ~known
+        conflict &= ~known
+    return Verdict(keep, conflict)
+
+
+def _concatenate(slices: Sequence[pa.RecordBatch], name: str) -> np.ndarray:
+    return np.concatenate([column_int64(part.column(name)) for part in slices] or [np.empty(0, np.int64)])
+
+
+def _winners(slices: Sequence[pa.RecordBatch], ids: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Returns for each position in `group` the position of its id's winner."""
+    rank = np.concatenate([part.column("rendering").to_numpy(zero_copy_only=False) for part in slices])[group]
+    content = np.concatenate([part.column("content_hash").to_numpy(zero_copy_only=False) for part in slices])[group]
+    by_quality = np.lexsort((group, content, rank, ids[group]))
+    arranged = ids[group][by_quality]
+    first = np.concatenate(([True], arranged[1:] != arranged[:-1]))
+    winner = np.empty_like(group)
+    winner[by_quality] = group[by_quality][first][np.cumsum(first) - 1]
+    return winner
+
+
+def _differs(slices: Sequence[pa.RecordBatch], kind: int, rows: np.ndarray, winners: np.ndarray) -> np.ndarray:
+    """Whether each row differs from its winner in a compared field that both carry."""
+    mine, theirs = take(slices, rows, _COMPARED[kind]), take(slices, winners, _COMPARED[kind])
+    differs = np.zeros(len(rows), bool)
+    for name in _COMPARED[kind]:
+        left, right = mine.column(name), theirs.column(name)
+        if pa.types.is_timestamp(left.type):
+            left, right = (pc.floor_temporal(side, unit="second") for side in (left, right))
+        differs |= pc.fill_null(pc.not_equal(left, right), False).to_numpy()
+    return differs
+
+
+def take(slices: Sequence[pa.RecordBatch], rows: np.ndarray, names: Sequence[str]) -> pa.Table:
+    """Returns columns of single rows, by their positions over all slices, in the order of `rows`."""
+    starts = np.cumsum([0, *(part.num_rows for part in slices)])
+    part_of = np.searchsorted(starts, rows, side="right") - 1
+    order = np.argsort(part_of, kind="stable")
+    pieces = []
+    for part in np.unique(part_of):
+        inside = rows[order[part_of[order] == part]] - starts[part]
+        pieces.append(slices[part].select(list(names)).take(pa.array(inside)))
+    if not pieces:
+        return slices[0].select(list(names)).slice(0, 0) if slices else pa.table({})
+    back = np.empty(len(rows), np.int64)
+    back[order] = np.arange(len(rows))
+    return pa.Table.from_batches(pieces).take(pa.array(back))
+
+
+def panes(slices: Sequence[pa.RecordBatch], keep: np.ndarray) -> Iterator[pa.RecordBatch]:
+    """Yields the kept rows in panes of exactly `PANE_ROWS` rows (the last one fewer): the same cuts in every run."""
+    waiting: list[pa.RecordBatch] = []
+    count = start = 0
+    for part in slices:
+        mask = keep[start : start + part.num_rows]
+        start += part.num_rows
+        rest = part if mask.all() else part.filter(pa.array(mask))
+        while count + rest.num_rows >= PANE_ROWS:
+            yield pa.concat_batches([*waiting, rest.slice(0, PANE_ROWS - count)])
+            rest = rest.slice(PANE_ROWS - count)
+            waiting, count = [], 0
+        if rest.num_rows:
+            waiting.append(rest)
+            count += rest.num_rows
+    if count:
+        yield pa.concat_batches(waiting)
+
+
+NO_LOSERS = np.empty(0, LOSER)
+NO_IDS = np.empty(0, np.int64)

@@ -1,0 +1,1 @@
+"""Gather the records of a cell: slices travel through the shuffle as claim checks."""

@@ -1,0 +1,146 @@
+"""Claim checks: what crosses a shuffle is a small claim; the record batch itself waits in a spill file.
+
+Where workers share a disk, decode writes one spill file per block and hands out claims (path, offset, length); the cell step
+maps the file and reads its slices in place. Where they do not (Dataflow), the batch itself travels, lz4-compressed. Only
+this module knows which. Bytes: one version byte, one kind byte, twelve bytes that order the claims of a run (plan, block,
+number in the block), then the claim or the Arrow stream.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from functools import lru_cache
+from typing import BinaryIO
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+VERSION = 1
+_SPILLED, _INLINE, _PACKED = b"S", b"I", b"P"
+_HEAD = struct.Struct(">BcIII")
+_ALIGNMENT = 64  # Arrow reads mapped buffers in place only where they are aligned
+
+_LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+class _Claim(msgspec.Struct, frozen=True, array_like=True):
+    path: str
+    offset: int
+    length: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Claim)
+
+
+class Spill:
+    """Takes batches and packed rows, and returns claims for them: context manager over one spill file.
+
+    The file gets its name when the block is complete (a temporary name, then a rename), so that a claim never points into
+    half a file; a retried bundle replaces its own file by the same content.
+
+    Args:
+      path: where the spill file goes; None: no shared disk, the bytes themselves travel.
+      plan: number of the block plan, and
+      block: number of the block within it: they order the claims of a run.
+    """
+
+    def __init__(self, path: str | None, plan: int, block: int):
+        self.path = path
+        self._order = (plan, block)
+        self._count = 0
+        self._file: BinaryIO | None = None
+        self._temporary = f"{path}.tmp-{os.getpid()}"
+
+    def __enter__(self) -> Spill:
+        if self.path is not None:
+            self._file = open(self._temporary, "wb")  # noqa: SIM115 closed in __exit__
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._file is None:
+            return
+        self._file.close()
+        if kind is None:
+            os.replace(self._temporary, str(self.path))
+        else:
+            os.unlink(self._temporary)
+
+    def deposit(self, batch: pa.RecordBatch) -> bytes:
+        """Returns the claim for a record batch."""
+        if self._file is None:
+            return self._head(_INLINE) + _stream(batch, _LZ4).to_pybytes()
+        return self._append(_stream(batch, None))
+
+    def deposit_packed(self, rows: np.ndarray) -> bytes:
+        """Returns the claim for packed rows (a numpy array of any dtype, read back by `packed_of`)."""
+        if self._file is None:
+            return self._head(_PACKED) + rows.tobytes()
+        return self._append(pa.py_buffer(np.ascontiguousarray(rows).view(np.uint8)))
+
+    def _append(self, data: pa.Buffer) -> bytes:
+        assert self._file is not None
+        self._file.write(b"\0" * (-self._file.tell() % _ALIGNMENT))
+        claim = _Claim(str(self.path), self._file.tell(), data.size)
+        self._file.write(data)
+        return self._head(_SPILLED) + _encoder.encode(claim)
+
+    def _head(self, kind: bytes) -> bytes:
+        self._count += 1
+        return _HEAD.pack(VERSION, kind, *self._order, self._count)
+
+
+def _stream(batch: pa.RecordBatch, options: pa.ipc.IpcWriteOptions | None) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue()
+
+
+@lru_cache(maxsize=256)
+def _mapped(path: str, _identity: tuple[int, int]) -> pa.Buffer:
+    with pa.memory_map(path) as file:
+        return file.read_buffer()
+
+
+def _map(path: str) -> pa.Buffer:
+    status = os.stat(path)
+    return _mapped(path, (status.st_ino, status.st_mtime_ns))
+
+
+def _body(claim: bytes) -> pa.Buffer:
+    if claim[0] != VERSION:
+        raise ValueError(f"claim of unknown version {claim[0]}: this job is older than the one that wrote it")
+    if claim[1:2] == _SPILLED:
+        spilled = _decoder.decode(claim[_HEAD.size :])
+        return _map(spilled.path).slice(spilled.offset, spilled.length)
+    return pa.py_buffer(claim).slice(_HEAD.size)
+
+
+def batch_of(claim: bytes, schema: pa.Schema) -> pa.RecordBatch:
+    """Redeems a claim: the record batch, lifted to `schema` (columns that an older writer did not know are null)."""
+    with pa.ipc.open_stream(_body(claim)) as reader:
+        batch = reader.read_next_batch()
+    return batch if batch.schema.equals(schema) else lift(batch, schema)
+
+
+def packed_of(claim: bytes, dtype: np.dtype) -> np.ndarray:
+    """Redeems a claim of packed rows, read only."""
+    return np.frombuffer(_body(claim), dtype=dtype)
+
+
+def order_of(claim: bytes) -> bytes:
+    """Returns a sort key that puts claims of the same run in one fixed order, whatever the order of arrival."""
+    return claim[2 : _HEAD.size]
+
+
+def lift(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Returns the batch in `schema`: columns by name, missing ones null, unknown ones left out."""
+    names = set(batch.schema.names)
+    columns = [
+        batch.column(field.name).cast(field.type) if field.name in names else pa.nulls(batch.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

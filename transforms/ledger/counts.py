@@ -1,0 +1,109 @@
+"""Ledger entries: what the steps of the pipeline report about records, files, inputs and streams.
+
+Entries are additive deltas that travel through the pipeline as data (metrics are only best effort) and are summed when the
+run is committed. On the wire an entry is one version byte and msgpack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+VERSION = b"\x01"
+
+
+class Count(msgspec.Struct, frozen=True, tag="count"):
+    """One delta of the ``ledger`` table (its columns without writer and published_time); hour in microseconds UTC."""
+
+    stage: str
+    feed: str
+    stream: str | None = None
+    hour: int | None = None
+    pane: int | None = None
+    unit: str = "records"
+    received: int = 0
+    empty: int = 0
+    decoded: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    dead_lettered: int = 0
+    filtered_out: int = 0
+    delivered: int = 0
+    pending: int = 0
+    final: bool = False
+
+
+class FileEntry(msgspec.Struct, frozen=True, tag="file"):
+    """One row of ``ledger_files`` (without writer)."""
+
+    table_or_stream: str
+    hour: int | None
+    path: str
+    row_count: int
+    bytes: int
+    checksum: str
+
+
+class InputEntry(msgspec.Struct, frozen=True, tag="input"):
+    """What one block adds to its file's row of ``inputs``: times in microseconds UTC."""
+
+    feed: str
+    file: str
+    records: int
+    dead_letters: int
+    first_time: int | None
+    last_time: int | None
+    bytes: int = 0
+
+
+class StreamError(msgspec.Struct, frozen=True, tag="error"):
+    """A stream's destination failed: what happened and what mends it. Holds no secret."""
+
+    stream: str
+    error: str
+    remedy: str | None = None
+
+
+Entry = Count | FileEntry | InputEntry | StreamError
+
+COUNT_KEY = ("stage", "feed", "stream", "hour", "pane", "unit")
+COUNT_SUMS = (
+    "received", "empty", "decoded", "duplicates", "conflicts", "dead_lettered", "filtered_out", "delivered", "pending",
+)  # fmt: skip
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Entry)
+
+
+def encode(entry: Entry) -> bytes:
+    """Returns the entry as bytes, for a shuffle."""
+    return VERSION + _encoder.encode(entry)
+
+
+def decode(data: bytes) -> Entry:
+    """Returns the entry that `encode` made.
+
+    Raises:
+      ValueError: unknown version.
+    """
+    if data[:1] != VERSION:
+        raise ValueError(f"ledger entry of unknown version {data[0]}: this job is older than the one that wrote it")
+    return _decoder.decode(data[1:])
+
+
+def add_counts(counts: Iterable[Count]) -> list[Count]:
+    """Returns one count per key (stage, feed, stream, hour, pane, unit), summed, in a fixed order."""
+    sums: dict[tuple, list[int]] = {}
+    final: dict[tuple, bool] = {}
+    for count in counts:
+        key = tuple(getattr(count, name) for name in COUNT_KEY)
+        row = sums.setdefault(key, [0] * len(COUNT_SUMS))
+        for index, name in enumerate(COUNT_SUMS):
+            row[index] += getattr(count, name)
+        final[key] = final.get(key, False) or count.final
+    ordered = sorted(sums, key=lambda key: tuple((part is not None, part) for part in key))
+    return [
+        Count(**dict(zip(COUNT_KEY, key, strict=True)), **dict(zip(COUNT_SUMS, sums[key], strict=True)), final=final[key])
+        for key in ordered
+    ]

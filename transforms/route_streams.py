@@ -1,0 +1,52 @@
+"""Route: one predicate per stream, all evaluated once per pane; a branch per registered destination type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import apache_beam as beam
+import pyarrow as pa
+
+from schemas.streams import Stream
+from transforms.deliver.registry import DESTINATIONS
+from transforms.elements import Pane
+from transforms.route.predicates import Router
+
+
+class _Route(beam.DoFn):
+    def __init__(self, streams: Sequence[Stream]):
+        self._streams = streams
+
+    def setup(self) -> None:
+        self._router = Router(self._streams)
+        self._branch = {stream.name: stream.destination.type for stream in self._streams}
+
+    def process(self, element: Pane) -> Iterator[beam.pvalue.TaggedOutput]:
+        for name, mask in self._router.masks(element.table, element.rows).items():
+            rows = element.rows if mask.all() else element.rows.filter(pa.array(mask))
+            routed = replace(element, rows=rows, stream=name, received=element.rows.num_rows)
+            yield beam.pvalue.TaggedOutput(self._branch[name], routed)
+
+
+@dataclass
+class RouteStreams(beam.PTransform):
+    """Gives each stream the rows that its filter selects: panes by destination type, one branch for every registered type.
+
+    A stream is data, not graph: the branches are the same whatever the streams. A stream whose content is the pane's table
+    gets a pane even where no row is selected, so that it is counted.
+
+    Attributes:
+      streams: the stream definitions.
+    """
+
+    streams: Sequence[Stream]
+
+    def expand(self, panes: beam.PCollection[Pane]) -> dict[str, beam.PCollection[Pane]]:
+        """Routes pane by pane."""
+        types = sorted(DESTINATIONS)
+        routed = panes | "Route" >> beam.ParDo(_Route(list(self.streams))).with_outputs(*types)
+        branches = {kind: routed[kind] for kind in types}
+        for branch in branches.values():
+            branch.element_type = Pane
+        return branches

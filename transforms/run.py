@@ -1,0 +1,39 @@
+"""What every step of one run knows: where it writes, as whom, and how records travel."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the job. A field of every DoFn that needs it: workers import modules fresh, so nothing is kept in a module.
+
+    Attributes:
+      output: the output directory DIR, local or on any Beam file system.
+      writer: who writes: a digest of the inputs' content (batch) or the live job's name.
+      buckets: buckets of devices of the warehouse (`warehouse/_meta.json`).
+      spill: directory that all workers share for spill files, or None: slices travel through the shuffle themselves.
+    """
+
+    output: str
+    writer: str
+    buckets: int = 1
+    spill: str | None = None
+
+    @property
+    def dead(self) -> str:
+        """Directory of payloads that are too long for the dead-letter table."""
+        return posixpath.join(self.output, "warehouse", "dead")
+
+    def spill_path(self, plan: int, block: int) -> str | None:
+        """Path of a block's spill file, or None where slices travel themselves."""
+        return None if self.spill is None else os.path.join(self.spill, f"block-{plan:06d}-{block:06d}.arrow")
+
+    def mark(self, step: str, name: str, records: int) -> None:
+        """Leaves a marker for the progress display of a local run; elsewhere does nothing."""
+        if self.spill is not None:
+            path = os.path.join(self.spill, f"{step}.{name}.{records}")
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
