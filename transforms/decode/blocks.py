@@ -1,0 +1,251 @@
+"""Blocks of raw records to record batches and dead letters: a pure function.
+
+Every item of a block becomes exactly one record, dead letter or counted empty line. Nothing is raised: what is wrong with
+a record is a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from schemas.records import RECORD_SCHEMAS
+from transforms.dead_letters import MALFORMED, DeadLetter
+from transforms.decode.columns import Note, Origin, build_columns
+from transforms.decode.diagnose import check_text
+from transforms.decode.faults import Fault
+from transforms.decode.secrets import scrub_lines
+from transforms.decode.structs import STRICT
+from transforms.decode.tolerant import Taken, take_json, take_row
+
+if TYPE_CHECKING:
+    from transforms.read.blocks import RawBlock
+
+CHUNK_LINES = 1_000
+"""Records that are decoded and turned into columns at a time: their objects stay in the processor's cache."""
+
+HEADROOM = 250
+"""Stack frames kept free below the decoders, so that a text which they take is not too deep for later steps."""
+
+_REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+@dataclass
+class Decoded:
+    """What a block gave.
+
+    Attributes:
+      batches: events and usage records in their record schemas, in input order; None where there is none.
+      faults: dead letters, those that the reader found included.
+      received: items by kind: records by their own kind, dead letters and empty lines by kind of the file. Their sum is
+        empty + dead letters + records.
+      empty: empty lines.
+    """
+
+    batches: tuple[pa.RecordBatch | None, pa.RecordBatch | None]
+    faults: list[DeadLetter]
+    received: dict[int, int]
+    empty: int
+
+
+@dataclass(slots=True)
+class _Source:
+    """What the items of a block share."""
+
+    feed: int
+    path: str
+    ingest_time: int
+    header: tuple[str, ...] | None
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Structs of one kind in a chunk."""
+
+    rows: list[int] = field(default_factory=list)
+    structs: list[Any] = field(default_factory=list)
+    notes: dict[int, Note] = field(default_factory=dict)
+
+    def add(self, row: int, taken: Taken) -> None:
+        if taken.note is not None:
+            self.notes[len(self.rows)] = taken.note
+        self.rows.append(row)
+        self.structs.append(taken.struct)
+
+
+@dataclass(slots=True)
+class _Chunk:
+    rows: tuple[_Rows, _Rows]
+    faults: dict[int, Fault]
+    empty: int
+
+
+def decode_block(raw: RawBlock) -> Decoded:
+    """Decodes a block; see `Decoded`."""
+    header = raw.header if raw.framing == "csv" else None
+    source = _Source(raw.feed, raw.path, raw.ingest_time, header)
+    decoded = _decode(source, raw.items, np.asarray(raw.offsets, np.int64))
+    decoded.faults[:0] = raw.faults
+    decoded.empty += raw.empty
+    decoded.received[raw.feed] += len(raw.faults) + raw.empty
+    return decoded
+
+
+def decode_one(
+    feed: int, line: bytes, header: Sequence[str] | None = None, source_file: str = "", byte_offset: int = 0
+) -> tuple[int, pa.RecordBatch] | DeadLetter:
+    """Decodes one record (a CSV row where there is a ``header``): its kind and a batch of one row, or why not."""
+    source = _Source(feed, source_file, 0, tuple(header) if header is not None else None)
+    decoded = _decode(source, [line], np.array([byte_offset], np.int64))
+    for kind, batch in enumerate(decoded.batches):
+        if batch is not None:
+            return kind, batch
+    if decoded.faults:
+        return decoded.faults[0]
+    return _dead_letter(source, Fault("not_json", "expected a record, found an empty line"), line, byte_offset)
+
+
+def _decode(source: _Source, items: list[bytes], offsets: np.ndarray) -> Decoded:
+    parts: tuple[list[pa.RecordBatch], list[pa.RecordBatch]] = ([], [])
+    letters: list[DeadLetter] = []
+    empty = 0
+    for start in range(0, len(items), CHUNK_LINES):
+        lines = items[start : start + CHUNK_LINES]
+        places = offsets[start : start + CHUNK_LINES]
+        chunk = _with_headroom(HEADROOM, lambda lines=lines: _take_lines(source, lines))  # type: ignore[misc]
+        empty += chunk.empty
+        for kind, taken in enumerate(chunk.rows):
+            if not taken.rows:
+                continue
+            whole = len(taken.rows) == len(lines)
+            origin = Origin(
+                source.path,
+                source.ingest_time,
+                places if whole else places[taken.rows],
+                lines if whole else [lines[row] for row in taken.rows],
+            )
+            columns = build_columns(kind, taken.structs, taken.notes, origin)
+            parts[kind].append(columns.batch)
+            for position, fault in columns.faults.items():
+                fault.record_id = getattr(taken.structs[position], "id", None)
+                chunk.faults[taken.rows[position]] = fault
+        letters += (
+            _dead_letter(source, fault, lines[row], int(places[row])) for row, fault in sorted(chunk.faults.items())
+        )
+    batches = tuple(_concatenate(kind, parts[kind]) for kind in (0, 1))
+    received = {kind: batch.num_rows if batch is not None else 0 for kind, batch in enumerate(batches)}
+    received[source.feed] += len(letters) + empty
+    return Decoded((batches[0], batches[1]), letters, received, empty)
+
+
+def _take_lines(source: _Source, lines: list[bytes]) -> _Chunk:
+    """Decodes a chunk's lines: the strict decoder in one sweep, resumed after each line that it refuses."""
+    chunk = _Chunk((_Rows(), _Rows()), {}, 0)
+    joined = b"\n".join(lines)
+    clean = scrub_lines(lines, joined)
+    if source.header is not None:
+        _take_one_by_one(source, chunk, range(len(clean)), clean)
+        return chunk
+    structs: list[Any] = []
+    refused: list[int] = []
+    stream = map(STRICT[source.feed].decode, clean)
+    while True:
+        try:
+            structs.extend(stream)
+            break
+        except _REFUSALS:
+            refused.append(len(structs))
+            structs.append(None)
+    # Raw texts are copied unchecked into the detail column: lines that are no UTF-8 must not get there.
+    refused += (row for row in _undecodable(clean, joined) if structs[row] is not None)
+    own = chunk.rows[source.feed]
+    if not refused:
+        own.rows, own.structs = list(range(len(lines))), structs
+        return chunk
+    _take_one_by_one(source, chunk, refused, clean)
+    _merge(own, structs, set(refused))
+    return chunk
+
+
+def _take_one_by_one(source: _Source, chunk: _Chunk, rows: Sequence[int], lines: list[bytes]) -> None:
+    for row in rows:
+        if not lines[row].strip():
+            chunk.empty += 1
+            continue
+        try:
+            if source.header is not None:
+                taken = take_row(source.feed, lines[row], source.header)
+            else:
+                taken = take_json(source.feed, lines[row])
+        except Fault as fault:
+            chunk.faults[row] = fault
+        else:
+            chunk.rows[taken.kind].add(row, taken)
+
+
+def _merge(own: _Rows, structs: list[Any], refused: set[int]) -> None:
+    """Brings the structs that the strict decoder took and those that were taken one by one into input order."""
+    late = {row: (struct, own.notes.get(place)) for place, (row, struct) in enumerate(zip(own.rows, own.structs))}
+    merged = _Rows()
+    for row, struct in enumerate(structs):
+        if row not in refused:
+            merged.add(row, Taken(0, struct))
+        elif row in late:
+            struct, note = late[row]
+            merged.add(row, Taken(0, struct, note))
+    own.rows, own.structs, own.notes = merged.rows, merged.structs, merged.notes
+
+
+def _undecodable(lines: list[bytes], joined: bytes) -> list[int]:
+    """Rows that are no UTF-8 or hold NUL bytes."""
+    if joined.isascii():
+        return []
+    try:
+        joined.decode()
+        return []
+    except UnicodeDecodeError:
+        return [row for row, line in enumerate(lines) if not _is_text(line)]
+
+
+def _is_text(line: bytes) -> bool:
+    try:
+        check_text(line)
+    except Fault:
+        return False
+    return True
+
+
+def _with_headroom(frames: int, call: Callable[[], _Chunk]) -> _Chunk:
+    """Calls with that many stack frames more than needed, so that later and deeper callers can read what was taken."""
+    return call() if frames == 0 else _with_headroom(frames - 1, call)
+
+
+def _concatenate(kind: int, parts: list[pa.RecordBatch]) -> pa.RecordBatch | None:
+    parts = [part for part in parts if part.num_rows]
+    if not parts:
+        return None
+    if len(parts) == 1:
+        return parts[0]
+    return pa.concat_batches(parts).cast(RECORD_SCHEMAS[kind])
+
+
+def _dead_letter(source: _Source, fault: Fault, line: bytes, offset: int) -> DeadLetter:
+    number = fault.record_id
+    return DeadLetter(
+        kind=MALFORMED,
+        feed=source.feed,
+        reason=fault.reason,
+        message=fault.message,
+        payload=line,
+        source_file=source.path,
+        byte_offset=offset,
+        ingest_time=source.ingest_time,
+        json_path=fault.path,
+        error_type=fault.error,
+        record_id=number if number is not None and -(1 << 63) <= number < 1 << 63 else None,
+    )

@@ -1,0 +1,360 @@
+"""Decoded structs to columns of the record schemas.
+
+One call makes a `pyarrow.RecordBatch` of up to a thousand structs: few enough to stay in the processor's cache. What a
+column cannot give back (a text that differs from the catalogue's, decimals beyond its scale, a time that is none, an empty
+object) is put into ``extra``, nested as it was received, so that merging it over the columns restores the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+from msgspec.structs import astuple
+
+from schemas.records import CURRENT, END_TIME, FIRST_TIME, LEGACY, RECORD_SCHEMAS, REST
+from schemas.tables import TEXT, TIME
+from transforms.decode.decimals import exact_decimals
+from transforms.decode.faults import Fault, json_path
+from transforms.decode.paths import COLUMNS
+from transforms.decode.structs import KINDS, fields
+from transforms.decode.times import parse_times
+
+SEVERITY_TEXTS = {(0, "INFO"), (1, "WARN"), (2, "CRITICAL"), (0, "Info"), (1, "Warn"), (2, "Critical"), (None, None)}
+SOURCE_TEXTS = {(0, "Network"), (1, "Policy Control"), (2, "API"), (None, None)}
+TRAFFIC_TEXTS = {(5, "Data"), (6, "SMS")}
+"""Ids with the text that rendering gives back for them; other pairs are kept in ``extra``."""
+
+_REST_SEVERITIES = pa.array(["Info", "Warn", "Critical"])
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+_TIME_LENGTH = {len("2021-10-27T15:17:23Z"): CURRENT, len("2020-11-10 08:59:19"): LEGACY}
+
+Path = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Note:
+    """What the tolerant decoder adds to a struct: fields for ``extra``, and the rendering where it knows it."""
+
+    residual: dict[str, Any]
+    rendering: int | None = None
+
+
+@dataclass(slots=True)
+class Origin:
+    """Where the structs of a call come from.
+
+    Attributes:
+      source_file, ingest_time: of the block.
+      offsets: byte offset of each struct's record, int64.
+      lines: bytes of each struct's record as received.
+    """
+
+    source_file: str
+    ingest_time: int
+    offsets: np.ndarray
+    lines: Sequence[bytes]
+
+
+@dataclass(slots=True)
+class Columns:
+    """A batch in the kind's record schema, and the rows that are not in it, with what is wrong with them."""
+
+    batch: pa.RecordBatch
+    faults: dict[int, Fault] = field(default_factory=dict)
+
+
+def build_columns(kind: int, structs: Sequence[Any], notes: dict[int, Note], origin: Origin) -> Columns:
+    """Makes the columns of structs of one kind; rows keep their order."""
+    builder = _Builder(kind, len(structs), origin)
+    for row, note in notes.items():
+        builder.residuals[row] = dict(note.residual)
+        if note.rendering is not None:
+            builder.flat.add(row)
+    builder.walk(KINDS[kind], structs, ())
+    return builder.finish(notes)
+
+
+@cache
+def _blank(struct: type[msgspec.Struct]) -> msgspec.Struct:
+    """The struct that stands for an absent object; shared, never changed."""
+    required = {item.name: None for item in msgspec.structs.fields(struct) if item.required}
+    return struct(**required)
+
+
+class _Builder:
+    def __init__(self, kind: int, count: int, origin: Origin):
+        self.kind = kind
+        self.count = count
+        self.origin = origin
+        self.schema = RECORD_SCHEMAS[kind]
+        self.arrays: dict[str, pa.Array] = {}
+        self.residuals: dict[int, dict[str, Any]] = {}
+        self.faults: dict[int, Fault] = {}
+        self.flat: set[int] = set()  # rows of the forms that carry ids without their texts
+        self.renderings = np.full(count, CURRENT, np.int8)
+        self.unreadable: dict[str, dict[int, str]] = {}
+
+    def walk(self, struct: type[msgspec.Struct], objects: Sequence[Any], path: Path) -> None:
+        """Makes the columns of a struct's fields, and of the structs in it."""
+        values = dict(zip(struct.__struct_fields__, zip(*map(astuple, objects), strict=True), strict=True))
+        for name, member in fields(struct).items():
+            if isinstance(member, type) and issubclass(member, msgspec.Struct):
+                self._descend(member, values[name], (*path, name))
+            elif (column := COLUMNS[self.kind].get((*path, name))) is not None:
+                self.arrays[column] = self._column(column, values[name], (*path, name))
+        special = _SPECIAL.get((self.kind, path))
+        if special is not None:
+            special(self, values)
+
+    def _descend(self, struct: type[msgspec.Struct], objects: Sequence[Any], path: Path) -> None:
+        if not any(objects):  # structs are true: none of the records has this object
+            return
+        blank = _blank(struct)
+        self.walk(struct, [item or blank for item in objects], path)
+        nothing = astuple(blank)
+        for row, item in enumerate(objects):
+            if item is not None and astuple(item) == nothing:
+                self.note(row, path, {})
+
+    def _column(self, column: str, values: Sequence[Any], path: Path) -> pa.Array:
+        kind = self.schema.field(column).type
+        if kind == TEXT:
+            return pa.array(values, TEXT) if column != "detail" else _raw_texts(values)
+        if kind == TIME:
+            return self._times(column, values, path)
+        if pa.types.is_decimal(kind):
+            return self._decimals(kind, values, path)
+        if pa.types.is_boolean(kind):
+            return self._booleans(values, path)
+        return self._integers(kind, values, path)
+
+    def _integers(self, kind: pa.DataType, values: Sequence[int | None], path: Path) -> pa.Array:
+        try:
+            return pa.array(values, kind)
+        except (OverflowError, pa.ArrowInvalid):
+            bound = 1 << (kind.bit_width - 1)
+            fitting: list[int | None] = []
+            for row, value in enumerate(values):
+                fits = value is None or -bound <= value < bound
+                if not fits:
+                    message = f"expected an integer of {kind.bit_width} bits, found a larger number"
+                    self.faults[row] = Fault("number_range", message, json_path(*path))
+                fitting.append(value if fits else None)
+            return pa.array(fitting, kind)
+
+    def _times(self, column: str, values: Sequence[str | None], path: Path) -> pa.Array:
+        times = parse_times(values)
+        for row in (*times.unreadable, *times.inexact):
+            self.note(row, path, values[row])
+        if times.unreadable:
+            self.unreadable[column] = times.unreadable
+        return times.values
+
+    def _decimals(self, kind: pa.Decimal128Type, values: Sequence[float | None], path: Path) -> pa.Array:
+        decimals = exact_decimals(values, kind.scale, lambda row: _exact_number(self.origin.lines[row], path))
+        for row, number in decimals.inexact.items():
+            self.note(row, path, number)
+        for row in decimals.too_large:
+            message = f"expected a number of up to {38 - kind.scale} digits before the point, found a larger one"
+            self.faults[row] = Fault("number_range", message, json_path(*path))
+        return decimals.values
+
+    def _booleans(self, values: Sequence[bool | int | None], path: Path) -> pa.Array:
+        if set(map(type, values)) <= {bool, type(None)}:
+            return pa.array(values, pa.bool_())
+        flags: list[bool | None] = []
+        for row, value in enumerate(values):
+            known = value is None or value in (0, 1)
+            flags.append(bool(value) if known and value is not None else None)
+            if type(value) is int:
+                self.renderings[row] = LEGACY
+            if not known:
+                self.note(row, path, value)
+        return pa.array(flags, pa.bool_())
+
+    def note(self, row: int, path: Path, value: object) -> None:
+        """Keeps a received value in the row's ``extra``; a value that the tolerant decoder kept stays."""
+        residual = self.residuals.setdefault(row, {})
+        for name in path[:-1]:
+            residual = residual.setdefault(name, {})
+            if not isinstance(residual, dict):  # the whole object is kept as received
+                return
+        residual.setdefault(path[-1], value)
+
+    def keep_texts(self, path: Path, values: dict[str, Sequence[Any]], known: set[tuple[Any, Any]]) -> None:
+        """Keeps texts that rendering would not give back for their id."""
+        pairs = list(zip(values["id"], values["description"], strict=True))
+        unknown = set(pairs) - known
+        if unknown:
+            for row, (number, text) in enumerate(pairs):
+                if (number, text) in unknown and not (row in self.flat and text is None):
+                    self.note(row, (*path, "id"), number)
+                    self.note(row, (*path, "description"), text)
+
+    def require_time(self, column: str, name: str, rows: np.ndarray | None = None) -> None:
+        """The time that decides the record's hour must be one, and in the valid range; only ``rows`` (a mask) if given."""
+        for row, what in self.unreadable.get(column, {}).items():
+            if rows is not None and not rows[row]:
+                continue
+            if what == "form":
+                message = "expected a time such as 2021-10-27T15:17:23Z, found another text"
+                self.faults[row] = Fault("wrong_type", message, json_path(name))
+            else:
+                self.faults[row] = Fault("time_range", "expected a time, found an impossible date", json_path(name))
+        micros = self.arrays[column].cast(pa.int64()).fill_null(FIRST_TIME).to_numpy(zero_copy_only=False)
+        outside = (micros < FIRST_TIME) | (micros >= END_TIME)
+        for row in np.flatnonzero(outside if rows is None else outside & rows).tolist():
+            message = "expected a time from 2000 to 2099, found one outside"
+            self.faults[row] = Fault("time_range", message, json_path(name))
+
+    def renderings_by_time(self, texts: Sequence[str | None]) -> None:
+        lengths = set(map(len, filter(None, texts)))
+        if lengths <= {20}:
+            return
+        for row, text in enumerate(texts):
+            if text is None:
+                continue
+            rendering = _TIME_LENGTH.get(len(text))
+            if rendering is None:  # usage of the current stream may have a fraction
+                rendering = CURRENT if self.kind and text.endswith("Z") else REST
+            self.renderings[row] = max(rendering, self.renderings[row])
+
+    def finish(self, notes: dict[int, Note]) -> Columns:
+        """The batch of the rows that are not at fault."""
+        for row, note in notes.items():
+            if note.rendering is not None:
+                self.renderings[row] = note.rendering
+        origin, count = self.origin, self.count
+        hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, origin.lines), np.uint64, count)
+        lengths = np.fromiter(map(len, origin.lines), np.int64, count)
+        source = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([origin.source_file]))
+        self.arrays.update(
+            extra=self._extra(),
+            rendering=pa.array(self.renderings),
+            content_hash=pa.array(hashes),
+            source_file=source,
+            byte_offset=pa.array(origin.offsets),
+            byte_length=pa.array(lengths),
+            ingest_time=pa.array(np.full(count, origin.ingest_time, np.int64)).cast(TIME),
+        )
+        arrays = [
+            self.arrays[item.name] if item.name in self.arrays else pa.nulls(count, item.type) for item in self.schema
+        ]
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        if self.faults:
+            keep = np.ones(count, bool)
+            keep[list(self.faults)] = False
+            batch = batch.filter(pa.array(keep))
+        return Columns(batch, self.faults)
+
+    def _extra(self) -> pa.Array:
+        if not self.residuals:
+            return pa.nulls(self.count, TEXT)
+        texts: list[str | None] = [None] * self.count
+        for row, residual in self.residuals.items():
+            if residual:
+                texts[row] = _ENCODER.encode(residual).decode()
+        return pa.array(texts, TEXT)
+
+
+def _raw_texts(values: Sequence[msgspec.Raw]) -> pa.Array:
+    """JSON texts as they were received; null and absent are null. Their UTF-8 was checked with their block's."""
+    lengths = np.fromiter(map(len, values), np.int32, len(values))
+    pieces: list[Any] = list(values)
+    present = np.ones(len(values), bool)
+    for row in np.flatnonzero(lengths <= 4).tolist():
+        if bytes(pieces[row]) in (b"", b"null"):
+            pieces[row] = b""
+            present[row] = False
+    lengths[~present] = 0
+    offsets = np.zeros(len(values) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    mask = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little"))
+    buffers = [mask, pa.py_buffer(offsets), pa.py_buffer(b"".join(pieces))]
+    return pa.Array.from_buffers(TEXT, len(values), buffers, null_count=-1)
+
+
+class _Exact(msgspec.Struct, gc=False):
+    class Volume(msgspec.Struct, gc=False):
+        rx: Decimal | None = None
+        tx: Decimal | None = None
+        total: Decimal | None = None
+
+    cost: Decimal | None = None
+    volume: Volume | None = None
+
+
+_EXACT = msgspec.json.Decoder(_Exact)
+
+
+def _exact_number(line: bytes, path: Path) -> Decimal | None:
+    """The number at ``path`` of a usage record, with all its digits."""
+    value: Any = _EXACT.decode(line)
+    for name in path:
+        value = getattr(value, name)
+    return value if isinstance(value, Decimal) else None
+
+
+def _event(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
+    builder.require_time("event_time", "timestamp")
+    builder.renderings_by_time(values["timestamp"])
+
+
+def _severity(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
+    builder.keep_texts(("event_severity",), values, SEVERITY_TEXTS)
+    rest = pc.is_in(builder.arrays["severity_received"], value_set=_REST_SEVERITIES)
+    if rest.true_count:
+        rows = rest.to_numpy(zero_copy_only=False)
+        builder.renderings[rows] = np.maximum(builder.renderings[rows], REST)
+
+
+def _source(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
+    names = values["name"]
+    if any(name is not None for name in names):
+        texts = list(values["description"])
+        for row, name in enumerate(names):
+            if name is not None:
+                builder.renderings[row] = LEGACY
+                if texts[row] is not None:
+                    builder.note(row, ("event_source", "name"), name)
+                texts[row] = name if texts[row] is None else texts[row]
+        values = {**values, "description": texts}
+        builder.arrays["source_received"] = pa.array(texts, TEXT)
+    builder.keep_texts(("event_source",), values, SOURCE_TEXTS)
+
+
+def _usage(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
+    starts, ends = values["start_timestamp"], values["end_timestamp"]
+    builder.require_time("end_time", "end_timestamp")
+    builder.renderings_by_time(ends)
+    if None not in ends:
+        return
+    open_rows = np.fromiter((end is None for end in ends), bool, len(ends))
+    builder.require_time("start_time", "start_timestamp", open_rows)
+    for row in np.flatnonzero(open_rows).tolist():
+        if starts[row] is None:
+            message = "expected end_timestamp or start_timestamp, found neither"
+            builder.faults[row] = Fault("missing_field", message, json_path("end_timestamp"))
+    builder.renderings_by_time([None if end else start for end, start in zip(ends, starts, strict=True)])
+
+
+def _traffic_type(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
+    builder.keep_texts(("traffic_type",), values, TRAFFIC_TEXTS)
+
+
+_SPECIAL: dict[tuple[int, Path], Callable[[_Builder, dict[str, Sequence[Any]]], None]] = {
+    (0, ()): _event,
+    (0, ("event_severity",)): _severity,
+    (0, ("event_source",)): _source,
+    (1, ()): _usage,
+    (1, ("traffic_type",)): _traffic_type,
+}
