@@ -30,7 +30,7 @@ endef
 
 .PHONY: help
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 $(VENV)/.made:
 	@[ -n "$(PYTHON)" ] || { echo "No Python 3.11 or newer that can make a virtual environment was found."; \
@@ -106,8 +106,9 @@ bench-full: $(VENV)/.dev  ## the same, and memory and time at 30 million; says f
 	@$(BIN)/python -m benchmarks --full
 
 .PHONY: docs
-docs: $(VENV)/.dev  ## write again what is derived: docs/tables.md, templates/warehouse, templates/metadata.json
+docs: $(VENV)/.dev  ## write again what is derived from the code: docs, BigQuery schemas, template metadata
 	@$(BIN)/python -m schemas.derive
+	@$(BIN)/python -m schemas.catalogues
 	@$(BIN)/python -m templates.metadata
 
 .PHONY: lock
