@@ -11,20 +11,20 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from schemas.definition import Definition
 
 SECRET_MANAGER_FORM = r"^projects/[^/]+(/locations/[^/]+)?/secrets/[^/]+(/versions/[^/]+)?$"
 
 
-class DestinationOptions(BaseModel):
+class DestinationOptions(Definition):
     """Base of the options of one destination type. A subclass sets ``type: Literal["..."]`` and adds its fields.
 
     Unknown fields are errors. Fields that carry a secret are of type `SecretReference` (or a list or mapping of it).
     Instances are immutable and picklable.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     type: str = Field(description="Type of the destination.")
 
@@ -33,7 +33,7 @@ class SecretError(Exception):
     """A secret that its reference names cannot be read. The message names the reference, never a value."""
 
 
-class SecretReference(BaseModel):
+class SecretReference(Definition):
     """Where a secret is kept: exactly one of an environment variable, a file, or Secret Manager.
 
     The value is read by `resolve`, in ``setup()`` on the worker that needs it, and is not kept here: dumps, repr,
@@ -41,7 +41,7 @@ class SecretReference(BaseModel):
     error does not repeat it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     env: str | None = Field(default=None, min_length=1, description="Name of an environment variable of the worker.")
     file: str | None = Field(default=None, min_length=1, description="Path of a file on the worker; its last line end is removed.")
@@ -58,8 +58,8 @@ class SecretReference(BaseModel):
             return given
         raise PydanticCustomError(
             "secret_by_value",
-            "a secret is given by reference, not by value: {{env: NAME}}, {{file: PATH}} or "
-            "{{secret_manager: projects/P/secrets/S}}",
+            "a secret is given by reference, not by value: {env: NAME}, {file: PATH} or "
+            "{secret_manager: projects/P/secrets/S}",
         )
 
     @model_validator(mode="after")
