@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _CATEGORY_TYPES = {
-    "network_attachment": {1: "Update location", 2: "Update GPRS location", 15: "Purge location", 16: "Purge GPRS location"},
+    "network_attachment": {1: "Update location", 2: "Update GPRS location", 15: "Purge location",
+    16: "Purge GPRS location"},
     "data_connection": {
         3: "Create PDP Context", 4: "Update PDP Context", 5: "Delete PDP Context", 49: "Device offline",
     },
@@ -37,7 +38,8 @@ _CATEGORY_TYPES = {
     },
     "openvpn": {28: "OpenVPN connect", 29: "OpenVPN disconnect", 30: "OpenVPN authentication"},
     "organization_and_billing": {
-        17: "Self-Signup", 31: "Organisation updated", 32: "Billing configuration updated", 35: "Payment", 36: "User invited",
+        17: "Self-Signup", 31: "Organisation updated", 32: "Billing configuration updated", 35: "Payment",
+        36: "User invited",
         41: "User verified", 46: "User deleted", 67: "User switched workspaces",
     },
     "tariff": {33: "Tariff plan updated", 34: "Usage tariff updated", 62: "Default inclusive volume updated"},
@@ -103,7 +105,8 @@ class Variant:
 _REASON_OF_TYPE = {
     9: ("sim_suspended", "account"), 10: ("sim_deleted", "account"), 15: ("location_purged", "connectivity"),
     16: ("location_purged", "connectivity"), 18: ("quota_threshold", "account"), 20: ("quota_threshold", "account"),
-    25: ("breakout_terminated", "account"), 26: ("breakout_terminated", "account"), 29: ("vpn_disconnected", "application"),
+    25: ("breakout_terminated", "account"), 26: ("breakout_terminated", "account"), 29: ("vpn_disconnected",
+    "application"),
     43: ("endpoint_disabled", "account"), 49: ("no_reconnect", "device"), 60: ("quota_expired", "account"),
     61: ("quota_expired", "account"), 63: ("order_limit_threshold", "account"), 64: ("order_limit_reached", "account"),
     65: ("traffic_limit_warning", "account"),
@@ -134,10 +137,12 @@ def _attach_rejected(number: int, cause: str, reason: str, domain: str, weight: 
 
 ATTACH_REJECTED = (
     _attach_rejected(
-        1, "This operator is currently not supported for this IMSI. A different IMSI or operator will be used for the network "
+        1,
+        "This operator is currently not supported for this IMSI. A different IMSI or operator will be used for the network "
         "registration.", "operator_not_supported", "connectivity", 30),
     _attach_rejected(
-        2, "This operator is currently not supported for this IMSI. A different IMSI or operator will be used for the network "
+        2,
+        "This operator is currently not supported for this IMSI. A different IMSI or operator will be used for the network "
         "registration.", "operator_not_supported", "connectivity", 20),
     _attach_rejected(1, "Roaming not allowed.", "roaming_not_allowed", "connectivity", 6),
     _attach_rejected(2, "PLMN not allowed.", "roaming_not_allowed", "connectivity", 4),
@@ -162,11 +167,13 @@ PDP_REJECTED = (
     _pdp_rejected("SIM is not activated.", "sim_not_active", "account", 10),
     _pdp_rejected("data service disabled in service profile.", "data_service_disabled", "account", 8),
     _pdp_rejected("endpoint has no quota.", "quota_missing", "account", 8),
-    _pdp_rejected("quota volume of endpoint is exhausted and defined action is to block data traffic.", "quota_exhausted",
+    _pdp_rejected("quota volume of endpoint is exhausted and defined action is to block data traffic.",
+    "quota_exhausted",
                   "account", 14),
     _pdp_rejected("IMEI lock active, but IMEIs do not match, EP IMEI={imei}, IMEI provided from network = 3569380356438090",
                   "imei_lock_mismatch", "device", 5),
-    _pdp_rejected("endpoint is currently blocked due to exceeded traffic limit.", "traffic_limit_exceeded", "account", 10),
+    _pdp_rejected("endpoint is currently blocked due to exceeded traffic limit.", "traffic_limit_exceeded", "account",
+    10),
     _pdp_rejected("endpoint is disabled.", "endpoint_disabled", "account", 4),
     _pdp_rejected("the requested APN is not configured.", "apn_rejected", "device", 4),
     _pdp_rejected("of congestion in the home network.", "signalling_rate_limited", "device", 2),
@@ -185,7 +192,8 @@ RARE = (
             reason="quota_changed", domain="account", weight=3),
     Variant(0, _WARN, _POLICY, True, "Disconnecting data access for endpoint, because it has been disabled.",
             reason="endpoint_disabled", domain="account", weight=2),
-    Variant(0, _WARN, _NETWORK, False, "SMS to {number} cannot be forwarded, because no API Callback URL defined in service "
+    Variant(0, _WARN, _NETWORK, False,
+            "SMS to {number} cannot be forwarded, because no API Callback URL defined in service "
             "profile.", "failed", "callback_missing", "application"),
     Variant(0, _WARN, _NETWORK, False, "Unable to dispatch DLR to API Callback URL https://hooks.example.com/sms (HTTP "
             "code=400).", "failed", "callback_failed", "application"),
@@ -194,13 +202,17 @@ RARE = (
             "failed", "invalid_credentials", "account", "user", weight=6),
     Variant(6, _WARN, _API, False, "Failed authentication request from '{user}', Reason: User is locked from IP {ip}",
             "failed", "other", "platform", "user"),
-    Variant(7, _WARN, _API, False, "Failed authentication request from '{application}', Reason: Organisation Status: Suspended"
+    Variant(7, _WARN, _API, False,
+            "Failed authentication request from '{application}', Reason: Organisation Status: Suspended"
             " from IP {ip}", "failed", "organisation_not_active", "account", "organisation", weight=2),
-    Variant(7, _WARN, _API, False, "Failed authentication request from '{application}', Reason: Invalid token from IP {ip}",
+    Variant(7, _WARN, _API, False,
+            "Failed authentication request from '{application}', Reason: Invalid token from IP {ip}",
             "failed", "invalid_credentials", "account", "organisation", weight=2),
-    Variant(13, _WARN, _API, False, "Support user admin@example.com of organisation Example generated a support token for "
+    Variant(13, _WARN, _API, False,
+            "Support user admin@example.com of organisation Example generated a support token for "
             "user {user} of organisation Demo", scope="user", detail="support"),
-    Variant(14, _INFO, _API, False, "New trusted device registered for user {user}", scope="user", detail="trusted_device"),
+    Variant(14, _INFO, _API, False, "New trusted device registered for user {user}", scope="user",
+            detail="trusted_device"),
     Variant(17, _INFO, _API, False, "Example User ({user}) has signed up with organisation name New Organisation",
             scope="user", detail="activation"),
     Variant(36, _INFO, _API, False, "User {user} has been invited", scope="user", detail="activation"),
@@ -236,9 +248,11 @@ RARE = (
     Variant(8, _INFO, _POLICY, False, _CHANGE.format("Factory Test", "Activated"), detail="transition"),
     Variant(9, _INFO, _API, False, _CHANGE.format("Activated", "Suspended"), reason="sim_suspended", domain="account",
             weight=2),
-    Variant(10, _INFO, _API, False, "Activated SIM got deleted", reason="sim_deleted", domain="account", detail="old_status"),
+    Variant(10, _INFO, _API, False, "Activated SIM got deleted", reason="sim_deleted", domain="account",
+            detail="old_status"),
     Variant(42, _INFO, _API, False, "Endpoint has been enabled", weight=3),
-    Variant(43, _INFO, _API, False, "Endpoint has been disabled", reason="endpoint_disabled", domain="account", weight=2),
+    Variant(43, _INFO, _API, False, "Endpoint has been disabled", reason="endpoint_disabled", domain="account",
+            weight=2),
     Variant(44, _INFO, _API, False, "SIM has been issued"),
     Variant(45, _INFO, _API, False, "SIM is now in factory test"),
     Variant(48, _INFO, _API, False, "A batch of SIMs has been registered", scope="user", detail="sim_batch"),
@@ -251,7 +265,8 @@ RARE = (
     # Limits.
     Variant(11, _WARN, _POLICY, True, "Blocking data access for endpoint, traffic limit exceeded.",
             reason="traffic_limit_exceeded", domain="account", weight=4),
-    Variant(18, _WARN, _POLICY, True, "Endpoint quota threshold reached, volume is below 20%.", reason="quota_threshold",
+    Variant(18, _WARN, _POLICY, True, "Endpoint quota threshold reached, volume is below 20%.",
+            reason="quota_threshold",
             domain="account", detail="quota_threshold", weight=6),
     Variant(19, _WARN, _POLICY, True, "Quota volume is completely used up and data access denied for endpoint.",
             reason="quota_exhausted", domain="account", detail="quota_used", weight=4),
@@ -271,10 +286,12 @@ RARE = (
     Variant(60, _WARN, _POLICY, True, "Data quota of endpoint has expired", reason="quota_expired", domain="account",
             detail="quota_expired"),
     Variant(61, _WARN, _POLICY, True, "SMS quota of endpoint has expired", reason="quota_expired", domain="account"),
-    Variant(65, _WARN, _POLICY, True, "Endpoint used 80% of its monthly data traffic limit", reason="traffic_limit_warning",
+    Variant(65, _WARN, _POLICY, True, "Endpoint used 80% of its monthly data traffic limit",
+            reason="traffic_limit_warning",
             domain="account", detail="limit_warning", weight=4),
     # Breakouts and VPN.
-    Variant(22, _INFO, _API, False, "CloudConnect Transit Gateway Resource Share created", scope="user", detail="breakout"),
+    Variant(22, _INFO, _API, False, "CloudConnect Transit Gateway Resource Share created", scope="user",
+            detail="breakout"),
     Variant(23, _INFO, _API, False, "CloudConnect Transit Gateway breakout 307 is available", scope="user",
             detail="breakout_id"),
     Variant(24, _INFO, _API, False, "CloudConnect VPN breakout 161 is available", scope="user", detail="breakout"),
@@ -282,14 +299,16 @@ RARE = (
             reason="breakout_terminated", domain="account", scope="user", detail="breakout"),
     Variant(26, _INFO, _API, False, "CloudConnect VPN breakout 160 has been terminated", reason="breakout_terminated",
             domain="account", scope="user", detail="breakout"),
-    Variant(27, _INFO, _API, False, "CloudConnect connectivity state of breakout '123' changed to 'UP'", scope="organisation",
+    Variant(27, _INFO, _API, False, "CloudConnect connectivity state of breakout '123' changed to 'UP'",
+            scope="organisation",
             detail="breakout_up"),
     Variant(27, _INFO, _API, False, "CloudConnect connectivity state of breakout '123' changed to 'DOWN'",
             reason="breakout_down", domain="application", scope="organisation", detail="breakout_down"),
     Variant(28, _INFO, _API, False, "OpenVPN client connected", scope="organisation", detail="vpn"),
     Variant(29, _INFO, _API, False, "OpenVPN client disconnected", reason="vpn_disconnected", domain="application",
             scope="organisation", detail="vpn"),
-    Variant(30, _INFO, _API, False, "OpenVPN client (re-)authenticated successfully", scope="organisation", detail="vpn"),
+    Variant(30, _INFO, _API, False, "OpenVPN client (re-)authenticated successfully", scope="organisation",
+            detail="vpn"),
     Variant(30, _WARN, _API, False, "OpenVPN client authentication failed", "failed", "vpn_authentication_failed",
             "application", "organisation", "vpn"),
     # A type that is not in any catalogue.

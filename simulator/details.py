@@ -70,7 +70,8 @@ _BUILDERS: dict[str, Callable[[int], object]] = {
         "trusted_device": {"id": salt % 90_000, "operating_system": "Mac", "browser": "Chrome 120.0.0.1",
                            "activation_date": "2026-09-30T13:18:07.947+0000"},
     },
-    "activation": lambda salt: {"activationKey": f"{SECRET_MARK}{salt:012x}", "token": _secret(salt), "sourceIp": address(salt)},
+    "activation": lambda salt: {"activationKey": f"{SECRET_MARK}{salt:012x}", "token": _secret(salt),
+    "sourceIp": address(salt)},
     "client": lambda salt: {"sourceIp": address(salt), "userAgent": "Mozilla/5.0 (X11)", "userFederated": False},
     "federation": lambda salt: {"sourceIp": address(salt), "userFederated": True},
     "changed_data": lambda salt: {"changed_data": [{"name": {"old": "null", "new": f"Organisation {salt % 99}"}}]},
@@ -78,15 +79,18 @@ _BUILDERS: dict[str, Callable[[int], object]] = {
         "billing_config": {"vatin": f"DE{salt % 10**9:09d}", "payment_term": {"id": 1}, "charging_model": {"id": 2}},
     },
     "tariff_plan": lambda salt: {
-        "tariff_plan": {"id": salt % 500, "name": "Platform", "price": {"sim_activated_rate": [{"rate": 0.5, "scale_start": 0}]}},
+        "tariff_plan": {"id": salt % 500, "name": "Platform", "price": {"sim_activated_rate": [{"rate": 0.5,
+        "scale_start": 0}]}},
     },
     "inclusive_volume": lambda salt: {
-        "inclusive_volume": {"id": salt % 500, "volume": 1000, "cost": "19.9000000000", "start_date": "2026-10-01 00:00:00",
+        "inclusive_volume": {"id": salt % 500, "volume": 1000, "cost": "19.9000000000",
+        "start_date": "2026-10-01 00:00:00",
                              "ratezone": {"id": 2, "name": "Area 2"}},
     },
     "order": lambda salt: {"id": salt % 9000, "location": f"https://cdn.example.com/api/v1/order/{salt % 9000}"},
     "order_status": lambda salt: {
-        "id": salt % 9000, "status": {"id": 3}, "ext_shipping_reference": f"1Z{salt:010d}", "shipped_with_provider_id": 2,
+        "id": salt % 9000, "status": {"id": 3}, "ext_shipping_reference": f"1Z{salt:010d}",
+        "shipped_with_provider_id": 2,
         "shipped_date": "2026-09-30T10:00:00.000Z",
     },
     "transition": lambda salt: {

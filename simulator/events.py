@@ -89,7 +89,8 @@ def _session_lines(rows: EventColumns, fleet: Fleet, sessions: Sessions) -> list
     volumes = ((rows.rx / 1e6).tolist(), (rows.tx / 1e6).tolist(), ((rows.rx + rows.tx) / 1e6).tolist())
     lines = []
     for start, variant, device, place, session, begin, rat, salt, rx, tx, total in zip(
-        _starts(rows, fleet), rows.variant.tolist(), rows.device.tolist(), rows.operator.tolist(), rows.session.tolist(), begun,
+        _starts(rows, fleet), rows.variant.tolist(), rows.device.tolist(), rows.operator.tolist(),
+        rows.session.tolist(), begun,
         rows.rat.tolist(), rows.salt.tolist(), *volumes, strict=True,
     ):  # fmt: skip
         created = variant == catalogue.CREATE
@@ -132,13 +133,20 @@ def _text_lines(rows: EventColumns, fleet: Fleet, sessions: Sessions) -> list[by
     lines = []
     nothing = '"endpoint":null,"sim":null,"imsi":null'
     for start, kind, device, place, salt in zip(
-        _starts(rows, fleet), rows.variant.tolist(), rows.device.tolist(), rows.operator.tolist(), rows.salt.tolist(), strict=True
+        _starts(rows, fleet),
+        rows.variant.tolist(),
+        rows.device.tolist(),
+        rows.operator.tolist(),
+        rows.salt.tolist(),
+        strict=True,
     ):
         variant = VARIANTS[kind]
         operator = OPERATORS[place]
         text = variant.text.format(
-            imsi=fleet.imsi[device], imei=fleet.imei[device], operator=operator.name, node=f"{operator.country.code}{salt % 10**9}",
-            number=salt % 10**6, user=details.user_name(salt), application=details.application_name(salt), ip=details.address(salt),
+            imsi=fleet.imsi[device], imei=fleet.imei[device], operator=operator.name,
+            node=f"{operator.country.code}{salt % 10**9}",
+            number=salt % 10**6, user=details.user_name(salt), application=details.application_name(salt),
+            ip=details.address(salt),
         )  # fmt: skip
         user = "null"
         if variant.scope == "user":

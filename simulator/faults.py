@@ -7,7 +7,13 @@ from collections.abc import Callable
 
 from simulator.renderings import EVENTS
 
-_JUNK = (b"this is not a record", b"<event><id>5</id></event>", b"{'id': 5, 'timestamp': 'now'}", b"id=5;volume=1", b"{]}")
+_JUNK = (
+    b"this is not a record",
+    b"<event><id>5</id></event>",
+    b"{'id': 5, 'timestamp': 'now'}",
+    b"id=5;volume=1",
+    b"{]}",
+)
 
 
 def _with(line: bytes, **values: object) -> bytes:
@@ -83,7 +89,7 @@ _FAULTS: tuple[tuple[str, int, Callable[[bytes, int, int], bytes]], ...] = (
     ("missing_field", 12, _missing_field),
     ("time_range", 8, _time_range),
     ("number_range", 8, _number_range),
-    ("not_json", 4, _not_a_number),
+    ("number_range", 4, _not_a_number),
     ("invalid_utf8", 4, _invalid_utf8),
     ("nul_bytes", 3, _nul_bytes),
     ("too_deep", 1, _too_deep),

@@ -123,9 +123,7 @@ class Organisation:
     def tariff(self, zone: int) -> str:
         """``tariff`` of a usage record, as JSON text."""
         name = json.dumps(f"Data Plan {self.currency}")
-        return (
-            f'{{"id":{self.tariff_id},"name":{name},"ratezone":{{"id":{self.tariff_id * 10 + zone},"name":"Area {zone}"}}}}'
-        )
+        return f'{{"id":{self.tariff_id},"name":{name},"ratezone":{{"id":{self.tariff_id * 10 + zone},"name":"Area {zone}"}}}}'
 
     def currency_reference(self) -> str:
         """``currency`` of a usage record, as JSON text."""
@@ -135,7 +133,8 @@ class Organisation:
 
 # Names that a careless reader breaks on: umlauts, quotes, commas, mark-up.
 _NAMES = (
-    "Stadtwerke Nord", "Acme IoT, Inc.", "Müller & Söhne", 'Vending "24/7" GmbH', "Trackers <b>United</b>", "Agua Limpia S.A.",
+    "Stadtwerke Nord", "Acme IoT, Inc.", "Müller & Söhne", 'Vending "24/7" GmbH', "Trackers <b>United</b>",
+    "Agua Limpia S.A.",
     "Kamera Österreich", "Nordic Fleet AB",
 )  # fmt: skip
 

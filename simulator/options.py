@@ -9,7 +9,8 @@ from datetime import date
 RENDERINGS = ("current", "rest", "legacy", "csv")
 """The renderings that the simulator writes, fullest first; the index is the rendering's rank among duplicates."""
 
-_RATES = ("duplicates", "conflicts", "malformed", "late", "shuffled", "odd", "empty", "misplaced", "rerendered", "gzipped",
+_RATES = ("duplicates", "conflicts", "malformed", "late", "shuffled", "odd", "empty", "misplaced", "rerendered",
+"gzipped",
           "unpriced")  # fmt: skip
 
 

@@ -185,7 +185,8 @@ def _session_events(
         severity = np.array([item.severity for item in catalogue.VARIANTS])[variants]
         return EventColumns(
             zero.copy(), time, variants, device, fleet.organisation[device], sessions.operator[rows], rows,
-            sessions.start[rows], sessions.rat[rows], rx[rows] if volumes else zero.copy(), tx[rows] if volumes else zero.copy(),
+            sessions.start[rows], sessions.rat[rows], rx[rows] if volumes else zero.copy(),
+            tx[rows] if volumes else zero.copy(),
             severity, random.integers(0, 1 << 31, len(rows)),
         )  # fmt: skip
 
@@ -211,9 +212,7 @@ def _session_events(
     ]  # fmt: skip
 
 
-def _pick(
-    random: np.random.Generator, variants: tuple[catalogue.Variant, ...], first: int, count: int
-) -> np.ndarray:
+def _pick(random: np.random.Generator, variants: tuple[catalogue.Variant, ...], first: int, count: int) -> np.ndarray:
     weights = np.array([variant.weight for variant in variants])
     return first + random.choice(len(variants), size=count, p=weights / weights.sum())
 
@@ -232,5 +231,6 @@ def _rare_events(random: np.random.Generator, fleet: Fleet, begin: int, complete
     time = begin + random.integers(0, 86_400, count) * SECOND
     none = np.zeros(count, np.int64)
     severity = np.array([item.severity for item in catalogue.VARIANTS])[variant]
-    return EventColumns(none, time, variant, device, owner, operator, np.full(count, -1), none.copy(), none.copy(), none.copy(),
+    return EventColumns(none, time, variant, device, owner, operator, np.full(count, -1), none.copy(), none.copy(),
+            none.copy(),
                         none.copy(), severity, random.integers(0, 1 << 31, count))  # fmt: skip

@@ -11,16 +11,20 @@ CURRENT, REST, LEGACY, CSV = range(len(RENDERINGS))
 EVENTS, USAGE = 0, 1
 
 USAGE_HEADER = (
-    "id", "event_start_timestamp", "event_stop_timestamp", "organisation_id", "organisation_name", "endpoint_id", "sim_id",
+    "id", "event_start_timestamp", "event_stop_timestamp", "organisation_id", "organisation_name", "endpoint_id",
+    "sim_id",
     "iccid", "imsi", "operator_id", "operator_name", "country_id", "operator_country_name", "traffic_type_id",
-    "traffic_type_description", "volume", "volume_tx", "volume_rx", "cost", "currency_id", "currency_code", "currency_symbol",
-    "ratezone_tariff_id", "ratezone_tariff_name", "ratezone_id", "ratezone_name", "endpoint_name", "endpoint_ip_address",
+    "traffic_type_description", "volume", "volume_tx", "volume_rx", "cost", "currency_id", "currency_code",
+    "currency_symbol",
+    "ratezone_tariff_id", "ratezone_tariff_name", "ratezone_id", "ratezone_name", "endpoint_name",
+    "endpoint_ip_address",
     "endpoint_tags", "endpoint_imei", "msisdn_msisdn", "sim_production_date", "operator_mncs", "country_mcc",
 )  # fmt: skip
 """Columns of emnify's S3 usage files."""
 
 EVENT_HEADER = (
-    "id", "timestamp", "organisation_id", "organisation_name", "event_type_id", "event_type_description", "event_severity_id",
+    "id", "timestamp", "organisation_id", "organisation_name", "event_type_id", "event_type_description",
+    "event_severity_id",
     "event_source_id", "event_source_name", "endpoint_id", "endpoint_name", "endpoint_imei", "endpoint_ip_address",
     "endpoint_tags", "sim_id", "sim_iccid", "msisdn_msisdn", "sim_production_date", "imsi_id", "imsi_imsi", "user_id",
     "user_username", "user_name",
@@ -79,7 +83,8 @@ _TIMES = ("timestamp", "start_timestamp", "end_timestamp", "production_date", "i
 def _times(record: Any, change: Any) -> Any:
     """The record with ``change`` applied to its times, at top level and one below."""
     return {
-        key: change(value) if key in _TIMES and value else _times(value, change) if key in ("sim", "imsi") and isinstance(value, dict) else value
+        key: change(value) if key in _TIMES and value else _times(value, change) if key in ("sim",
+        "imsi") and isinstance(value, dict) else value
         for key, value in record.items()
     }  # fmt: skip
 
@@ -128,13 +133,15 @@ def _usage_row(record: dict[str, Any]) -> tuple[str | None, ...]:
     country, zone, currency = operator["country"], tariff["ratezone"], record["currency"]
     values = {
         **_common(record), "event_start_timestamp": _plain_time(record["start_timestamp"]),
-        "event_stop_timestamp": _plain_time(record["end_timestamp"]), "iccid": record["sim"]["iccid"], "imsi": record["imsi"],
+        "event_stop_timestamp": _plain_time(record["end_timestamp"]), "iccid": record["sim"]["iccid"],
+        "imsi": record["imsi"],
         "operator_id": str(operator["id"]), "operator_name": operator["name"], "country_id": str(country["id"]),
         "operator_country_name": country["name"], "traffic_type_id": str(record["traffic_type"]["id"]),
         "traffic_type_description": record["traffic_type"]["description"], "volume": f"{volume['total']:.6f}",
         "volume_tx": f"{volume['tx']:.6f}", "volume_rx": f"{volume['rx']:.6f}",
         "cost": None if record["cost"] is None else f"{record['cost']:.10f}", "currency_id": str(currency["id"]),
-        "currency_code": currency["code"], "currency_symbol": currency["symbol"], "ratezone_tariff_id": str(tariff["id"]),
+        "currency_code": currency["code"], "currency_symbol": currency["symbol"],
+        "ratezone_tariff_id": str(tariff["id"]),
         "ratezone_tariff_name": tariff["name"], "ratezone_id": str(zone["id"]), "ratezone_name": zone["name"],
         "operator_mncs": operator["mnc"], "country_mcc": country["mcc"],
     }  # fmt: skip
@@ -144,7 +151,8 @@ def _usage_row(record: dict[str, Any]) -> tuple[str | None, ...]:
 def _event_row(record: dict[str, Any]) -> tuple[str | None, ...]:
     imsi, user = record["imsi"] or {}, record["user"] or {}
     values = {
-        **_common(record), "timestamp": _plain_time(record["timestamp"]), "event_type_id": str(record["event_type"]["id"]),
+        **_common(record), "timestamp": _plain_time(record["timestamp"]),
+        "event_type_id": str(record["event_type"]["id"]),
         "event_type_description": record["event_type"]["description"],
         "event_severity_id": str(record["event_severity"]["id"]), "event_source_id": str(record["event_source"]["id"]),
         "event_source_name": record["event_source"]["description"], "sim_iccid": (record["sim"] or {}).get("iccid"),

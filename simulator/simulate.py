@@ -22,11 +22,11 @@ from simulator.catalogue import DELETE, UPDATE, VARIANTS
 from simulator.columns import DAY, HOUR, SECOND, EventColumns, UsageColumns
 from simulator.events import event_lines
 from simulator.fleet import Fleet, build_fleet
+from simulator.network import organisations
 from simulator.options import RENDERINGS, SimulationOptions
 from simulator.plan import Sessions, plan_day, records_per_device_day
 from simulator.renderings import CSV, CURRENT, EVENTS, LEGACY, USAGE, odd, render
 from simulator.truth import Truth
-from simulator.network import organisations
 from simulator.usage import usage_lines
 from simulator.write import FEEDS, FeedWriter
 
@@ -164,11 +164,21 @@ def _dirty_feed(
     written.feed[moved] = 1 - feed
     counts["misplaced"] += len(moved)
     span = rows.time if size else np.array([first_time])
-    faulty = _Feed(bad, random.choice(span, len(bad)), np.zeros(len(bad), np.int64), np.zeros(len(bad), bool), np.full(len(bad), feed))
+    faulty = _Feed(
+        bad,
+        random.choice(span, len(bad)),
+        np.zeros(len(bad), np.int64),
+        np.zeros(len(bad), bool),
+        np.full(len(bad), feed),
+    )
     joined = _joined([written, conflicts, duplicates, faulty])
-    for name, count in zip(RENDERINGS, np.bincount(joined.rendering[: joined.arrival.size - len(bad)], minlength=4), strict=True):
+    for name, count in zip(
+        RENDERINGS, np.bincount(joined.rendering[: joined.arrival.size - len(bad)], minlength=4), strict=True
+    ):
         truth.renderings[feed][name] += int(count)
-    joined.zipped = (joined.rendering == CURRENT) & (joined.feed == feed) & (random.random(len(joined.lines)) < options.gzipped)
+    joined.zipped = (
+        (joined.rendering == CURRENT) & (joined.feed == feed) & (random.random(len(joined.lines)) < options.gzipped)
+    )
     shuffled = np.flatnonzero(random.random(len(joined.lines)) < options.shuffled)
     joined.arrival[shuffled] = joined.arrival[shuffled] // DAY * DAY + random.integers(0, DAY, len(shuffled))
     return joined
@@ -190,7 +200,9 @@ def _joined(parts: list[_Feed]) -> _Feed:
     )
 
 
-def _arrivals(options: SimulationOptions, random: np.random.Generator, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _arrivals(
+    options: SimulationOptions, random: np.random.Generator, time: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """When each record arrives, and which of them are late: by ten minutes at least, two hours more on average."""
     late = random.random(len(time)) < options.late
     delay = np.minimum(600 + random.exponential(7200, len(time)), 86_400).astype(np.int64) * SECOND
@@ -223,7 +235,8 @@ def _conflicts(
     # mypy cannot know that both are of one kind.
     rows.put(disputed[wins], others.take(wins))  # type: ignore[arg-type]
     delay = random.integers(1, 4 * 3600, len(lines)) * SECOND
-    return _Feed(lines, written.arrival[disputed] + delay, np.where(legacy, LEGACY, CURRENT), np.zeros(len(lines), bool),
+    return _Feed(lines, written.arrival[disputed] + delay, np.where(legacy, LEGACY, CURRENT), np.zeros(len(lines),
+            bool),
                  np.full(len(lines), feed))  # fmt: skip
 
 
@@ -254,7 +267,12 @@ def _change(
 
 
 def _duplicates(
-    options: SimulationOptions, random: np.random.Generator, written: _Feed, copies: np.ndarray, plain: np.ndarray, feed: int
+    options: SimulationOptions,
+    random: np.random.Generator,
+    written: _Feed,
+    copies: np.ndarray,
+    plain: np.ndarray,
+    feed: int,
 ) -> _Feed:
     """Copies at later places; some of the plain current ones in another rendering, which loses to the first copy."""
     rendering = written.rendering[copies].copy()
@@ -265,7 +283,9 @@ def _duplicates(
         for place, kind in zip(copies.tolist(), rendering.tolist(), strict=True)
     ]
     delay = random.exponential(3600, len(copies)).astype(np.int64) * SECOND
-    return _Feed(lines, written.arrival[copies] + delay, rendering, np.zeros(len(copies), bool), np.full(len(copies), feed))
+    return _Feed(
+        lines, written.arrival[copies] + delay, rendering, np.zeros(len(copies), bool), np.full(len(copies), feed)
+    )
 
 
 def _faults(
@@ -276,7 +296,9 @@ def _faults(
     lines: list[bytes] = []
     if sources:
         salts = random.integers(0, 1 << 40, count).tolist()
-        for number, (salt, place) in enumerate(zip(salts, random.integers(0, len(sources), count).tolist(), strict=True)):
+        for number, (salt, place) in enumerate(
+            zip(salts, random.integers(0, len(sources), count).tolist(), strict=True)
+        ):
             # The first faults of a feed go through the classes in turn, the others by their weight.
             total = sum(truth.dead_letters[feed].values())
             turn = total if total < faults.FAULT_CLASSES else None
@@ -309,11 +331,14 @@ def _write(writer: FeedWriter, written: _Feed, run: int, days: int, first_time: 
     window = np.where(
         (written.rendering == CURRENT) & ~written.zipped, (arrival - first_time) % DAY * writer.windows // DAY, 0
     )
-    key = (((written.feed * days + day) * writer.windows + window) * len(RENDERINGS) + written.rendering) * 2 + written.zipped
+    key = (
+        ((written.feed * days + day) * writer.windows + window) * len(RENDERINGS) + written.rendering
+    ) * 2 + written.zipped
     order = np.lexsort((arrival, key))
     bounds = np.flatnonzero(np.diff(key[order])) + 1
     for group in np.split(order, bounds):
         if len(group):
             at = group[0]
-            writer.append(int(written.feed[at]), int(day[at]), int(window[at]), int(written.rendering[at]), bool(written.zipped[at]),
+            writer.append(int(written.feed[at]), int(day[at]), int(window[at]), int(written.rendering[at]),
+            bool(written.zipped[at]),
                           run, [written.lines[place] for place in group.tolist()])  # fmt: skip

@@ -72,7 +72,9 @@ class Truth:
     def add_usage(self, rows: UsageColumns, fleet: Fleet) -> None:
         """Counts usage records, one row per id."""
         priced = rows.cost >= 0
-        values = np.stack([rows.rx, rows.tx, rows.rx + rows.tx, np.where(priced, rows.cost, 0), np.ones_like(rows.rx), ~priced], 1)
+        values = np.stack(
+            [rows.rx, rows.tx, rows.rx + rows.tx, np.where(priced, rows.cost, 0), np.ones_like(rows.rx), ~priced], 1
+        )
         unit = rows.sms.astype(np.int64)
         country = OPERATOR_COUNTRY[rows.operator]
         np.add.at(self._usage, (fleet.organisation[rows.device], country, unit), values)
@@ -170,14 +172,16 @@ class Truth:
 
     def _events_json(self) -> dict[str, Any]:
         by: dict[str, Counter[Any]] = {
-            name: Counter() for name in ("category", "severity", "outcome", "reason", "reason_domain", "event_type_id", "source")
+            name: Counter()
+            for name in ("category", "severity", "outcome", "reason", "reason_domain", "event_type_id", "source")
         }
         alerts = 0
         for kind, severity, bare in np.argwhere(self._events).tolist():
             count, item = int(self._events[kind, severity, bare]), VARIANTS[kind]
             outcome, reason, domain = item.without_text() if bare else (item.outcome, item.reason, item.domain)
             values = {
-                "category": TYPES[item.type_id][1], "severity": SEVERITIES[severity], "outcome": outcome, "reason": reason,
+                "category": TYPES[item.type_id][1], "severity": SEVERITIES[severity], "outcome": outcome,
+                "reason": reason,
                 "reason_domain": domain, "event_type_id": item.type_id,
                 "source": ("network", "policy_control", "api")[item.source],
             }  # fmt: skip
@@ -185,8 +189,11 @@ class Truth:
             for name, value in values.items():
                 if value is not None:
                     by[name][value] += count
-        owners = {str(owner.id): int(count) for owner, count in zip(self.owners, self._event_owners, strict=True) if count}
-        return {"total": int(self._events.sum()), "alerts": alerts, **{f"by_{name}": _ordered(counts) for name, counts in by.items()},
+        owners = {
+            str(owner.id): int(count) for owner, count in zip(self.owners, self._event_owners, strict=True) if count
+        }
+        return {"total": int(self._events.sum()), "alerts": alerts, **{f"by_{name}": _ordered(counts) for name,
+                counts in by.items()},
                 "by_organisation": owners}  # fmt: skip
 
     def _sessions_json(self) -> dict[str, Any]:
@@ -194,7 +201,8 @@ class Truth:
         total = decimal_text(self._sessions["volume_rx"] + self._sessions["volume_tx"], 6)
         return {
             "about": "sessions that events 3 and 5 name; those that are only there as CSV have no session id",
-            "created": self._sessions["created"], "deleted": self._sessions["deleted"], "seconds": self._sessions["seconds"],
+            "created": self._sessions["created"], "deleted": self._sessions["deleted"],
+            "seconds": self._sessions["seconds"],
             **volumes, "volume_total": total,
         }  # fmt: skip
 
@@ -228,6 +236,14 @@ class Truth:
         events, alerts = self._device_events[place].tolist()
         owner = self.owners[int(self._owner_of[place])]
         units = {
-            text: _sums_json(self._devices[place, unit]) for unit, text in enumerate(_UNITS) if self._devices[place, unit, 4]
+            text: _sums_json(self._devices[place, unit])
+            for unit, text in enumerate(_UNITS)
+            if self._devices[place, unit, 4]
         }
-        return {"organisation_id": owner.id, "currency": owner.currency, "events": events, "alerts": alerts, "usage": units}
+        return {
+            "organisation_id": owner.id,
+            "currency": owner.currency,
+            "events": events,
+            "alerts": alerts,
+            "usage": units,
+        }

@@ -35,7 +35,9 @@ class FeedWriter:
     size: int = 0
     _arrays: set[str] = field(default_factory=set)
 
-    def append(self, feed: int, day: int, window: int, rendering: int, zipped: bool, run: int, lines: list[bytes]) -> None:
+    def append(
+        self, feed: int, day: int, window: int, rendering: int, zipped: bool, run: int, lines: list[bytes]
+    ) -> None:
         """Appends lines of one rendering, in their order."""
         name = self._name(feed, day, window, rendering, zipped, run // _RUNS_OF_A_FILE)
         path = self.directory / name
