@@ -52,7 +52,7 @@ class Spread:
 
     def __init__(self, rows: Integers, count: int) -> None:
         self._count = count
-        self._all = len(rows) == count
+        self._all = len(rows) == count and bool((np.diff(rows) > 0).all())
         if not self._all:
             index = np.full(count, NO_ID, dtype=np.int32)
             index[rows] = np.arange(len(rows), dtype=np.int32)
@@ -74,7 +74,7 @@ def by_distinct(column: pa.Array, change: Any) -> pa.Array:
 
 
 def select(column: pa.Array, rows: Integers) -> pa.Array:
-    """The chosen rows of a column, without a copy where these are all."""
+    """The chosen rows, in rising order, of a column; without a copy where these are all."""
     return column if len(rows) == len(column) else column.take(pa.array(rows))
 
 

@@ -37,7 +37,7 @@ def volumes(values: Sequence[float | None], received: Callable[[int], object]) -
       values: the doubles, None for absent ones.
       received: gives the number at a position exactly as received; asked only where the double is in doubt.
     """
-    doubles = np.array(values, dtype=np.float64)  # None becomes NaN
+    doubles = pa.array(values, pa.float64()).to_numpy(zero_copy_only=False)  # None becomes NaN
     scaled = doubles * 10**_SCALE
     whole = np.rint(scaled)
     absent = np.isnan(doubles)

@@ -6,11 +6,10 @@ it refuses is decoded without types and read field by field: an odd field is nul
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.records import END_TIME, FIRST_TIME
-from schemas.tables import TIME, VOLUME
+from schemas.tables import TIME
 from transforms.classify.columns import Integers
 from transforms.classify.decimals import volumes
 
@@ -67,7 +66,11 @@ _NUMBERS = ("gtp_version", "lac", "ci", "rat_type")
 _PDP_FIELDS = PdpContext.__struct_fields__
 _TYPED = msgspec.json.Decoder(NetworkDetail, strict=False)
 _UNTYPED = msgspec.json.Decoder()
+_EXACT = msgspec.json.Decoder(float_hook=str)
 _NO_VOLUME = Volume()
+_NO_CONTEXT = PdpContext()
+_MCC_DIGITS = 3
+_MNC_DIGITS = 2
 
 
 def number_or_none(value: object) -> int | None:
@@ -214,33 +217,6 @@ class _Distinct(dict[bytes, int]):
         return number
 
 
-@dataclass
-class Network:
-    """Columns of the rows whose detail was decoded, in the order of `rows`; `columns` by their name in the events table."""
-
-    columns: dict[str, pa.Array]
-    rat_type: pa.Array
-
-
-_SCHEMA: dict[str, Callable[[Sequence[Any]], pa.Array]] = {
-    "tunnel_created": _texts,
-    "gtp_version": lambda values: _integers(values, pa.int32()),
-    "region": _texts,
-    "breakout_ip": _texts,
-    "apn": _texts,
-    "imsi": _texts,
-    "mcc": lambda values: _codes(values, 3),
-    "mnc": lambda values: _codes(values, 2),
-    "lac": lambda values: _integers(values, pa.int64()),
-    "ci": lambda values: _integers(values, pa.int64()),
-    "rat_type": lambda values: _integers(values, pa.int32()),
-}
-_NO_CONTEXT = PdpContext()
-_PARTS = operator.attrgetter(*NetworkDetail.__struct_fields__)
-_CONTEXT_PARTS = operator.attrgetter(*_PDP_FIELDS)
-_VOLUME_PARTS = operator.attrgetter(*Volume.__struct_fields__)
-
-
 def _country(data: bytes) -> tuple[str | None, str | None]:
     """(name, mcc) of ``detail.country``."""
     fields = object_or_empty(_text_of(data)) if data else {}
@@ -265,45 +241,56 @@ def _mncs(data: bytes) -> tuple[str | None, str | None]:
     return (found[0] if found else None), None
 
 
-def _chunk(messages: list[memoryview], countries: _Distinct, mncs: _Distinct) -> pa.RecordBatch:
+def _chunk(messages: list[memoryview], countries: _Distinct, mncs: _Distinct, with_volumes: bool) -> pa.RecordBatch:
+    """Columns of a few rows, made before their objects leave the processor's cache."""
     details = _decode(messages)
-    ids, names, sessions, country, mnc, amounts, contexts = zip(*map(_PARTS, details), strict=True)
-    context_columns = zip(*(_CONTEXT_PARTS(context or _NO_CONTEXT) for context in contexts), strict=True)
-    columns = {name: make(values) for (name, make), values in zip(_SCHEMA.items(), context_columns, strict=True)}
-    columns |= {
-        "operator_id": _integers(ids, pa.int64()),
-        "operator_name": _texts(names),
-        "session_id": _texts(sessions),
-        "country_code": pa.array([countries[bytes(raw)] for raw in country], pa.int32()),
-        "mnc_code": pa.array([mncs[bytes(raw)] for raw in mnc], pa.int32()),
+    columns = {
+        "operator_id": _integers([detail.id for detail in details], pa.int64()),
+        "operator_name": _texts([detail.name for detail in details]),
+        "session_id": _texts([detail.session_id for detail in details]),
+        "country_code": pa.array([countries[bytes(detail.country)] for detail in details], pa.int32()),
+        "mnc_code": pa.array([mncs[bytes(detail.mnc)] for detail in details], pa.int32()),
     }
-    volume_columns = zip(*(_VOLUME_PARTS(amount or _NO_VOLUME) for amount in amounts), strict=True)
-    for name, values in zip(Volume.__struct_fields__, volume_columns, strict=True):
-
-        def received(position: int, name: str = name) -> object:
-            exact = msgspec.json.Decoder(float_hook=str).decode(messages[position])
-            return object_or_empty(object_or_empty(exact).get("volume")).get(name)
-
-        any_value = any(amount is not None for amount in amounts)
-        columns[f"volume_{name}"] = volumes(values, received) if any_value else pa.nulls(len(values), VOLUME)
+    contexts = [detail.pdp_context or _NO_CONTEXT for detail in details]
+    columns |= {
+        "tunnel_created": _texts([context.tunnel_created for context in contexts]),
+        "gtp_version": _integers([context.gtp_version for context in contexts], pa.int32()),
+        "region": _texts([context.region for context in contexts]),
+        "breakout_ip": _texts([context.breakout_ip for context in contexts]),
+        "apn": _texts([context.apn for context in contexts]),
+        "imsi": _texts([context.imsi for context in contexts]),
+        "mcc": _codes([context.mcc for context in contexts], _MCC_DIGITS),
+        "mnc": _codes([context.mnc for context in contexts], _MNC_DIGITS),
+        "lac": _integers([context.lac for context in contexts], pa.int64()),
+        "ci": _integers([context.ci for context in contexts], pa.int64()),
+        "rat_type": _integers([context.rat_type for context in contexts], pa.int32()),
+    }
+    if with_volumes:
+        amounts = [detail.volume or _NO_VOLUME for detail in details]
+        for name in Volume.__struct_fields__:
+            received = partial(_volume_as_received, messages, name)
+            columns[f"volume_{name}"] = volumes([getattr(amount, name) for amount in amounts], received)
     return pa.RecordBatch.from_pydict(columns)
 
 
-def network_columns(detail: pa.Array, rows: Integers) -> Network:
-    """Decodes the details of the chosen rows (none of them null).
+def _volume_as_received(messages: list[memoryview], name: str, position: int) -> object:
+    fields = object_or_empty(_EXACT.decode(messages[position]))
+    return object_or_empty(fields.get("volume")).get(name)
+
+
+def network_columns(detail: pa.Array, rows: Integers, *, with_volumes: bool) -> dict[str, pa.Array]:
+    """Decodes the details of the chosen rows (none of them null, at least one), in the order of `rows`.
 
     Columns: operator_id, operator_name, mcc, mnc, operator_mncs, country, apn, region, breakout_ip, gtp_version, lac, ci,
-    imsi, session_id, session_start, volume_rx, volume_tx, volume_total.
+    rat_type, imsi, session_id, session_start; with volumes also volume_rx, volume_tx, volume_total.
     """
     countries, mncs = _Distinct(), _Distinct()
     chunks = [
-        _chunk(slices(detail, rows[start : start + _CHUNK]), countries, mncs) for start in range(0, len(rows), _CHUNK)
+        _chunk(slices(detail, rows[start : start + _CHUNK]), countries, mncs, with_volumes)
+        for start in range(0, len(rows), _CHUNK)
     ]
-    table = pa.Table.from_batches(chunks).combine_chunks()
-    columns: dict[str, pa.Array] = {
-        name: column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        for name, column in zip(table.column_names, table.columns, strict=True)
-    }
+    whole = pa.concat_batches(chunks)
+    columns: dict[str, pa.Array] = dict(zip(whole.schema.names, whole.columns, strict=True))
     country_names, country_mccs = zip(*map(_country, countries), strict=True)
     only_mnc, listed_mncs = zip(*map(_mncs, mncs), strict=True)
     country_code, mnc_code = columns.pop("country_code"), columns.pop("mnc_code")
@@ -313,4 +300,4 @@ def network_columns(detail: pa.Array, rows: Integers) -> Network:
     columns["operator_mncs"] = pc.if_else(columns["mnc"].is_null(), listed, pa.scalar(None, pa.string()))
     columns["mnc"] = pc.coalesce(columns["mnc"], pa.array(only_mnc, pa.string()).take(mnc_code))
     columns["session_start"] = times(columns.pop("tunnel_created"))
-    return Network(columns=columns, rat_type=columns.pop("rat_type"))
+    return columns

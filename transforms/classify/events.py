@@ -13,7 +13,7 @@ from schemas.lookups import OUTCOMES, SEVERITIES
 from schemas.reasons import REASON_TABLE, Reason
 from schemas.tables import EVENTS, SCHEMA_VERSION
 from transforms.classify import network, quota, text
-from transforms.classify.columns import Integers, Mask, Spread, mask_of, numbers, select, text_array, valid, words
+from transforms.classify.columns import Integers, Spread, numbers, select, text_array, valid, words
 from transforms.classify.detail import network_columns
 from transforms.classify.identity import hours, iccid_19, imei_and_tac
 from transforms.classify.outcome import (
@@ -127,7 +127,7 @@ def event_rows(
     _add_from_text(rows, ids, folded, outcomes)
     _add_quota(rows, ids, codes, folded)
     _add_breakout(rows, codes)
-    _add_source_address(rows)
+    _add_source_address(rows, codes)
 
     rows["reason"], rows["reason_domain"] = reasons(
         compile_reasons(table), outcomes, ids, folded, sources, rows["breakout_status"]
@@ -143,19 +143,47 @@ def _add_network(rows: _Rows, ids: Integers, codes: Integers) -> None:
     """Operator, country, session and PDP context, out of ``detail``."""
     detail = rows.batch.column("detail")
     found = quota.named_rows(detail, _IN_NETWORK[codes])
-    if found.size:
-        decoded = network_columns(detail, found)
-        columns = decoded.columns
-        columns["country_iso"] = network.country_iso(columns["mcc"])
-        columns["rat"] = network.rat(decoded.rat_type)
-        columns["apn"] = network.network_part(columns["apn"])
-        columns["breakout_ip"] = network.public_address(columns["breakout_ip"])
-        ended = pa.array(ids[found] == _DELETE_CONTEXT)
-        columns["session_seconds"] = _seconds(select(rows.batch.column("event_time"), found), columns["session_start"], ended)
-        for name in ("volume_rx", "volume_tx", "volume_total"):
-            columns[name] = pc.if_else(ended, columns[name], pa.scalar(None, columns[name].type))
-        rows.add(found, columns)
+    kinds = ids[found]
+    parts = [
+        _decode_distinct(detail, found[np.isin(kinds, _ATTACHES)]),
+        _decode_each(detail, found[~np.isin(kinds, (*_ATTACHES, _DELETE_CONTEXT))], with_volumes=False),
+        _decode_each(detail, found[kinds == _DELETE_CONTEXT], with_volumes=True),
+    ]
+    decoded = [part for part in parts if part is not None]
+    if not decoded:
+        rows["imsi"] = rows.batch.column("sim_imsi")
+        return
+    whole = pa.concat_tables([table for _, table in decoded], promote_options="default").combine_chunks()
+    places = np.concatenate([part for part, _ in decoded])
+    columns = {name: _whole(whole.column(name)) for name in whole.column_names}
+    columns["country_iso"] = network.country_iso(columns["mcc"])
+    columns["rat"] = network.rat(columns.pop("rat_type"))
+    columns["apn"] = network.network_part(columns["apn"])
+    columns["breakout_ip"] = network.public_address(columns["breakout_ip"])
+    ended = pa.array(ids[places] == _DELETE_CONTEXT)
+    times = rows.batch.column("event_time").take(pa.array(places))
+    columns["session_seconds"] = _seconds(times, columns["session_start"], ended)
+    rows.add(places, columns)
     rows["imsi"] = pc.coalesce(rows["imsi"], rows.batch.column("sim_imsi"))
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+
+
+def _decode_each(detail: pa.Array, rows: Integers, *, with_volumes: bool) -> tuple[Integers, pa.Table] | None:
+    if not rows.size:
+        return None
+    return rows, pa.table(network_columns(detail, rows, with_volumes=with_volumes))
+
+
+def _decode_distinct(detail: pa.Array, rows: Integers) -> tuple[Integers, pa.Table] | None:
+    """Details of attaches hold only the operator, so that few differ: each is decoded once."""
+    if not rows.size:
+        return None
+    encoded = select(detail, rows).dictionary_encode()
+    every = np.arange(len(encoded.dictionary))
+    return rows, pa.table(network_columns(encoded.dictionary, every, with_volumes=False)).take(encoded.indices)
 
 
 def _seconds(end: pa.Array, start: pa.Array, ended: pa.Array) -> pa.Array:
@@ -202,11 +230,11 @@ def _add_breakout(rows: _Rows, codes: Integers) -> None:
         rows.add(found, quota.breakout_columns(detail, found))
 
 
-def _add_source_address(rows: _Rows) -> None:
+def _add_source_address(rows: _Rows, codes: Integers) -> None:
     """``detail.sourceIp`` goes before an address in the text."""
     detail = rows.batch.column("detail")
-    naming: Mask = mask_of(pc.match_substring(detail, '"sourceIp"'))
-    found = np.flatnonzero(naming)
+    known = quota.named_rows(detail, ~_IN_NETWORK[codes])
+    found = known[text.contains(select(detail, known), '"sourceIp"', literal=True)]
     if found.size:
         addresses = Spread(found, rows.count)(quota.source_addresses(detail, found))
         rows["source_ip"] = pc.coalesce(addresses, rows["source_ip"])

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from polars.exceptions import ComputeError
 
 from schemas.lookups import OUTCOMES, SEVERITIES
 from schemas.reasons import DOMAINS, OTHER_REASON, SOURCE_DOMAINS, Reason, reason_names
 from transforms.classify.columns import Integers, Mask, mask_of, select, text_array
 from transforms.classify.severity import SOURCE_VOCABULARY
+from transforms.classify.text import contains
 
 ACCEPTED, REJECTED, FAILED, NOT_APPLICABLE = range(len(OUTCOMES))
 OUTCOME_VOCABULARY = text_array(OUTCOMES)
@@ -47,12 +49,12 @@ def outcome_codes(folded: pa.Array, attempts: Mask, usual: Integers, severities:
     codes = usual.astype(np.int32)
     tried = np.flatnonzero(attempts)
     texts = select(folded, tried)
-    refused = mask_of(pc.match_substring_regex(texts, _REFUSED_ATTEMPT))
-    accepted = mask_of(pc.match_substring_regex(texts, _ACCEPTED_ATTEMPT))
+    refused = contains(texts, _REFUSED_ATTEMPT)
+    accepted = contains(texts, _ACCEPTED_ATTEMPT)
     by_severity = np.where(severities[tried] >= _WARN, REJECTED, ACCEPTED)
     codes[tried] = np.where(refused, REJECTED, np.where(accepted, ACCEPTED, by_severity))
     others = np.flatnonzero(~attempts)
-    codes[others[mask_of(pc.match_substring(select(folded, others), _REFUSED))]] = REJECTED
+    codes[others[contains(select(folded, others), _REFUSED, literal=True)]] = REJECTED
     return codes
 
 
@@ -69,8 +71,8 @@ class _Row:
         self._text = row.text or ""
         self._expression: re.Pattern[str] | None = None
         try:
-            pc.match_substring_regex(pa.array([""]), self._text)
-        except pa.ArrowInvalid:  # RE2 knows no look-ahead: such rows are tried one by one
+            contains(pa.array([""]), self._text)
+        except ComputeError:  # polars knows no look-ahead: such rows are tried text by text
             self._expression = re.compile(self._text)
 
     def fits(self, texts: pa.Array, statuses: pa.Array) -> Mask:
@@ -78,7 +80,7 @@ class _Row:
         if self.any_text:
             return np.ones(len(texts), dtype=bool)
         if self._expression is None:
-            fits = mask_of(pc.match_substring_regex(texts, self._text))
+            fits = contains(texts, self._text)
         else:
             search = self._expression.search
             fits = np.array([text is not None and bool(search(text)) for text in texts.to_pylist()], dtype=bool)

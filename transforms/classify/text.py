@@ -1,25 +1,30 @@
-"""The free text of events: folding, and what only the text carries (nodes, operators, addresses, logins)."""
+"""The free text of events: folding, searching, and what only the text carries (nodes, operators, addresses, logins).
+
+Texts are searched with polars, whose expressions are several times faster than pyarrow's on short texts.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.lookups import RAT_WORDS
-from transforms.classify.columns import Integers, by_distinct, select
+from transforms.classify.columns import Integers, Mask, by_distinct, select
 
 _SPACE = 0x20
 _LAST_CONTROL = 0x1F
 _FIRST_NON_ASCII = 0x80
 
 # Formats of descriptions. The operator's name may itself hold brackets, hence the greedy match up to ") for IMSI".
-_ATTACHED = r"(?is)\battached\s+to\s+(?:VLR|SGSN|MME)\s*=\s*'(?P<node>[^']+)'"
-_REFUSED = r"(?is)\bfrom\s+(?:VLR|SGSN|MME)\s+(?P<node>[^\s(]+)(?:\s+\((?P<operator>.*)\))?\s+for\s+IMSI"
-_RAT = r"(?is)\bRAT\s+type\s*=?\s*'?(?P<rat>[a-z0-9_\-]+)"
-_LOGIN = r"(?is)\brequest\s+from\s+'(?P<user>.*?)',\s*reason\b"
-_ADDRESS = r"(?is)\bfrom\s+IP\s+(?P<address>[0-9a-f.:]*[0-9a-f])"
-_PER_CENT = r"(?P<percent>\d{1,3})\s?%"
+_ATTACHED = r"(?is)\battached\s+to\s+(?:VLR|SGSN|MME)\s*=\s*'([^']+)'"
+_REFUSING = r"(?is)\bfrom\s+(?:VLR|SGSN|MME)\s+([^\s(]+)(?:\s+\(.*\))?\s+for\s+IMSI"
+_REFUSING_OPERATOR = r"(?is)\bfrom\s+(?:VLR|SGSN|MME)\s+[^\s(]+\s+\((.*)\)\s+for\s+IMSI"
+_RAT = r"(?is)\bRAT\s+type\s*=?\s*'?([a-z0-9_\-]+)"
+_LOGIN = r"(?is)\brequest\s+from\s+'(.*?)',\s*reason\b"
+_ADDRESS = r"(?is)\bfrom\s+IP\s+([0-9a-f.:]*[0-9a-f])"
+_PER_CENT = r"(\d{1,3})\s?%"
 
 
 def fold(texts: pa.Array) -> pa.Array:
@@ -38,8 +43,7 @@ def fold(texts: pa.Array) -> pa.Array:
     odd = (data <= _LAST_CONTROL) | (data >= _FIRST_NON_ASCII)
     blank = data == _SPACE
     odd[1:] |= blank[1:] & blank[:-1]
-    places = np.flatnonzero(odd) + begin
-    rows = np.searchsorted(offsets, places, side="right") - 1
+    rows = np.searchsorted(offsets, np.flatnonzero(odd) + begin, side="right") - 1
     filled = np.flatnonzero(offsets[1:] > offsets[:-1])
     outer = filled[blank[offsets[filled] - begin] | blank[offsets[filled + 1] - 1 - begin]]
     rows = np.union1d(rows, outer)
@@ -51,40 +55,60 @@ def fold(texts: pa.Array) -> pa.Array:
     return pc.replace_with_mask(lower, pa.array(replaced), pa.array(folded, pa.string()))
 
 
-def _extract(texts: pa.Array, pattern: str, group: str) -> pa.Array:
-    """A named group of the pattern; null where the pattern does not match or the group is empty."""
-    found = pc.struct_field(pc.extract_regex(texts, pattern), group)
+def contains(texts: pa.Array, pattern: str, *, literal: bool = False) -> Mask:
+    """Which texts a regular expression (or a literal) occurs in; null texts do not.
+
+    Raises:
+      polars.exceptions.ComputeError: the expression uses what polars does not know, such as look-around.
+    """
+    return _series(texts).str.contains(pattern, literal=literal).fill_null(False).to_numpy()
+
+
+def _series(texts: pa.Array) -> pl.Series:
+    return pl.Series(texts, dtype=pl.String)
+
+
+def _extract(texts: pa.Array, pattern: str) -> pa.Array:
+    """The group of the pattern; null where the pattern does not match or the group is empty."""
+    found = _series(texts).str.extract(pattern).to_arrow().cast(pa.string())
     return pc.if_else(pc.equal(found, ""), pa.scalar(None, pa.string()), found)
 
 
 def attached_node(texts: pa.Array) -> pa.Array:
     """VLR, SGSN or MME that an accepted attach names: a global title or a host."""
-    return _extract(texts, _ATTACHED, "node")
+    tail = _series(texts).str.splitn("now attached to ", 2).struct.field("field_1")
+    nodes = tail.str.splitn("='", 2).struct.field("field_1").str.splitn("'", 2).struct.field("field_0")
+    usual = nodes.to_arrow().cast(pa.string())
+    rows = np.flatnonzero(~contains(usual, "^[^',]+$"))  # texts that differ from the usual form, by blanks or case
+    if not rows.size:
+        return usual
+    unusual = np.zeros(len(texts), dtype=bool)
+    unusual[rows] = True
+    return pc.replace_with_mask(usual, pa.array(unusual), _extract(texts.take(pa.array(rows)), _ATTACHED))
 
 
 def refusing_node_and_operator(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
     """Node and operator that a rejected attach names: it carries no detail."""
-    return _extract(texts, _REFUSED, "node"), _extract(texts, _REFUSED, "operator")
+    return _extract(texts, _REFUSING), _extract(texts, _REFUSING_OPERATOR)
 
 
 def rat_in_text(descriptions: pa.Array, folded: pa.Array, rows: Integers) -> tuple[Integers, pa.Array]:
     """Radio access technologies that texts name (``RAT type='E_UTRAN'``): (rows that name one, our word for it)."""
-    naming = pc.match_substring(select(folded, rows), "rat type").fill_null(False).to_numpy(zero_copy_only=False)
-    rows = rows[naming]
-    names = _extract(descriptions.take(pa.array(rows)), _RAT, "rat")
+    rows = rows[contains(select(folded, rows), "rat type", literal=True)]
+    names = _extract(select(descriptions, rows), _RAT)
     return rows, by_distinct(names, _rat_words)
 
 
 def _rat_words(names: pa.Array) -> pa.Array:
-    keys = [None if name is None else name.lower().replace("-", "_") for name in names.to_pylist()]
-    return pa.array([None if key is None else RAT_WORDS.get(key) for key in keys], pa.string())
+    keys = [name.lower().replace("-", "_") for name in names.to_pylist()]
+    return pa.array([RAT_WORDS.get(key) for key in keys], pa.string())
 
 
 def login_in_text(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
     """User and address of a failed login (types 6 and 7)."""
-    return _extract(texts, _LOGIN, "user"), _extract(texts, _ADDRESS, "address")
+    return _extract(texts, _LOGIN), _extract(texts, _ADDRESS)
 
 
 def per_cent_in_text(texts: pa.Array) -> pa.Array:
     """The first percentage that a text names, int32."""
-    return _extract(texts, _PER_CENT, "percent").cast(pa.int32())
+    return _extract(texts, _PER_CENT).cast(pa.int32())
