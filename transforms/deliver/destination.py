@@ -1,0 +1,185 @@
+"""What a destination is: one class that takes the parts of streams and says, as values, what became of them.
+
+A destination of another kind is one new file with a subclass of `Destination`, and one line in
+`transforms.deliver.registry`. The subclass writes `deliver`; pausing, spooling and counting are here.
+
+Delivery guarantee of `Destination.store`: each record of a part is delivered, a dead letter, or pending in the spool,
+and the same part stored again leaves the same files. It raises only for faults of the run itself: then the run fails.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
+
+import pyarrow as pa
+
+from schemas.destinations import DestinationOptions
+from transforms.deliver import spool
+from transforms.deliver.failures import Failure
+from transforms.deliver.parts import Part
+from transforms.deliver.storage import StoredFile
+
+if TYPE_CHECKING:
+    from transforms.dead_letters import DeadLetter
+
+Options = TypeVar("Options", bound=DestinationOptions)
+
+
+class StreamDefinition(Protocol):
+    """What delivering needs to know of a stream (`schemas.streams.Stream` has it)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def content(self) -> str: ...
+    @property
+    def format(self) -> str: ...
+    @property
+    def shape(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def destination(self) -> DestinationOptions: ...
+
+
+class Kind(enum.Enum):
+    """When a destination is served."""
+
+    STORED = "stored"
+    """By cell, where the cell's rows are: files, tables."""
+    PUSHED = "pushed"
+    """Behind a shuffle on (stream, shard), so that no stream waits for another's receiver."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a destination did with rows.
+
+    Attributes:
+      delivered: records that it took.
+      files: files that it published.
+      dead_letters: records that it refused.
+      failure: why it took no more; the rows that are left wait in the spool.
+      rest: with a failure: the rows that are left, or None where it took none of them.
+    """
+
+    delivered: int = 0
+    files: list[StoredFile] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    failure: Failure | None = None
+    rest: pa.RecordBatch | None = None
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What became of a part: delivered + pending + dead letters = its rows.
+
+    Attributes:
+      delivered: records that the destination took.
+      pending: records that wait in the spool.
+      dead_letters: records that it refused.
+      files: files that it published, paths as in the ledger.
+      error: what is wrong with the destination, or None (a paused stream has none).
+      remedy: what to do about the error.
+      spooled: the spool's file, where records are pending.
+    """
+
+    delivered: int = 0
+    pending: int = 0
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    files: list[StoredFile] = field(default_factory=list)
+    error: str | None = None
+    remedy: str | None = None
+    spooled: StoredFile | None = None
+
+
+class Destination(abc.ABC, Generic[Options]):
+    """A type of destination; an instance serves the streams with the same options within one worker.
+
+    Making an instance is cheap and touches nothing outside; `setup` does, on the worker. Subclasses set the class
+    variables:
+
+      options_model: the pydantic model of its options, whose ``type`` is its name in the registry.
+      kind: whether it is served by cell or behind a shuffle.
+      recountable: whether `audit` can count again what lies there, or only check receipts.
+      packs: whether the stream's format and shape apply to it.
+    """
+
+    options_model: ClassVar[type[DestinationOptions]]
+    kind: ClassVar[Kind]
+    recountable: ClassVar[bool]
+    packs: ClassVar[bool] = True
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def setup(self) -> None:
+        """Resolve secrets and open connections, on the worker. May be called again."""
+
+    def close(self) -> None:
+        """Let go of what `setup` opened."""
+
+    @classmethod
+    def validate(cls, stream: StreamDefinition) -> list[str]:
+        """Mistakes that show without touching the target, one sentence each."""
+        del stream
+        return []
+
+    @classmethod
+    def place(cls, stream: StreamDefinition) -> str | None:
+        """What two streams must not share, because one would replace the other's files; None where they may."""
+        del stream
+        return None
+
+    def preflight(self, stream: StreamDefinition, output: str) -> Failure | None:
+        """Look, before a run, whether the target can be reached and is as it should be."""
+        del stream, output
+        return None
+
+    def roots(self, stream: StreamDefinition, output: str) -> list[str]:
+        """Directories below which its files lie, for sweeping; none where it writes none."""
+        del stream, output
+        return []
+
+    @abc.abstractmethod
+    def deliver(self, part: Part, rows: pa.RecordBatch, stream: StreamDefinition, output: str) -> Outcome:
+        """Deliver rows, once: what the target refuses or cannot take comes back in the outcome.
+
+        Args:
+          part: which rows they are; names what is written, so that doing it again replaces it.
+          rows: selected rows of the stream's table; at least one.
+          stream: the stream.
+          output: the run's output directory.
+
+        Raises:
+          OSError: the run's own directory is at fault.
+        """
+
+    def store(self, part: Part, rows: pa.RecordBatch, stream: StreamDefinition, output: str) -> Receipt:
+        """Deliver a part, or keep what cannot be delivered in the spool.
+
+        Raises:
+          OSError: the run's own directory is at fault: the run fails.
+        """
+        if rows.num_rows == 0:
+            return Receipt()
+        if stream.state == "paused":
+            return Receipt(pending=rows.num_rows, spooled=spool.put(output, part, rows))
+        outcome = self.deliver(part, rows, stream, output)
+        receipt = Receipt(outcome.delivered, 0, outcome.dead_letters, outcome.files)
+        if outcome.failure is None:
+            # What an earlier attempt at the same part left there is delivered now.
+            spool.discard(output, part)
+        else:
+            rest = rows if outcome.rest is None else outcome.rest
+            receipt.pending, receipt.spooled = rest.num_rows, spool.put(output, part, rest)
+            receipt.error, receipt.remedy = outcome.failure.error, outcome.failure.remedy
+        if receipt.delivered + receipt.pending + len(receipt.dead_letters) != rows.num_rows:
+            raise AssertionError(
+                f"destination {stream.destination.type} of stream {stream.name} lost count: of {rows.num_rows} rows "
+                f"{receipt.delivered} delivered, {receipt.pending} pending, {len(receipt.dead_letters)} dead letters"
+            )
+        return receipt

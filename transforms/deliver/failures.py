@@ -1,0 +1,122 @@
+"""What can be wrong with a delivery, as values: kinds of failure and what an operator should do about each.
+
+A destination never raises for a fault of its target; it returns a `Failure`. What it raises is a fault of the run.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import importlib.util
+from dataclasses import dataclass
+
+
+class FailureKind(enum.Enum):
+    """Who is at fault, and with it what happens to the records."""
+
+    TRANSIENT = "transient"
+    """Time-outs, throttling, 5xx: tried again, then pending."""
+    MISCONFIGURED = "misconfigured"
+    """No permission, no such target, a missing package: not tried again; pending until an operator acts."""
+    REJECTED = "rejected"
+    """The destination refuses this record: a dead letter; the others go on."""
+    TOO_LARGE = "too_large"
+    """Split, then a dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a destination did not take records.
+
+    Attributes:
+      kind: who is at fault.
+      error: what went wrong and where; no secrets, no personal data.
+      remedy: what to do about it.
+      retry_after: seconds that the destination asked to wait, where it did.
+    """
+
+    kind: FailureKind
+    error: str
+    remedy: str
+    retry_after: float | None = None
+
+
+_REMEDIES = {
+    errno.EACCES: "give the user that runs the job the right to write there",
+    errno.EPERM: "give the user that runs the job the right to write there",
+    errno.EROFS: "mount the target for writing, or name another path",
+    errno.ENOSPC: "free space on the target, or name another path",
+    errno.EDQUOT: "raise the quota of the target, or name another path",
+    errno.ENOTDIR: "a file is where a directory should be: move it away, or name another path",
+    errno.EISDIR: "a directory is where the file should be: move it away, or name another path",
+    errno.EEXIST: "a file is where a directory should be: move it away, or name another path",
+    errno.ENOENT: "the target cannot be created there: check the path",
+    errno.ENAMETOOLONG: "name a shorter path",
+    errno.ELOOP: "the path is a loop of links: name another path",
+}
+_TRANSIENT = {
+    errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EAGAIN,
+    errno.EBUSY, errno.ESTALE, errno.EINTR,
+}  # fmt: skip
+FILE_SYSTEMS = {"gs": ("google.cloud.storage", "gcp"), "s3": ("boto3", "aws")}
+"""Client module and pip extra by scheme of the file system."""
+
+
+def of_os_error(path: str, error: OSError) -> Failure:
+    """The failure that a local file system's error stands for."""
+    kind = FailureKind.TRANSIENT if error.errno in _TRANSIENT else FailureKind.MISCONFIGURED
+    reason = error.strerror or type(error).__name__
+    remedy = _REMEDIES.get(error.errno or 0, "check the target, then deliver what is pending")
+    return Failure(kind, f"cannot write to {path}: {reason}", remedy)
+
+
+def of_missing_file_system(path: str) -> Failure | None:
+    """The failure of a URL whose file system is unknown or not installed; None where it can be used."""
+    scheme = path.split("://", 1)[0]
+    if scheme not in FILE_SYSTEMS:
+        known = ", ".join(f"{name}://" for name in FILE_SYSTEMS)
+        error = f"cannot write to {path}: unknown file system {scheme}://"
+        return Failure(FailureKind.MISCONFIGURED, error, f"name a local path or one of {known}")
+    module, extra = FILE_SYSTEMS[scheme]
+    if _is_installed(module):
+        return None
+    error = f"cannot write to {path}: {module}, which {scheme}:// needs, is not installed"
+    return Failure(FailureKind.MISCONFIGURED, error, f"pip install 'apache-beam[{extra}]'")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # a parent package is missing
+        return False
+
+
+def of_remote_error(path: str, error: Exception) -> Failure:
+    """The failure that an object store's error stands for, by its HTTP status where it carries one."""
+    status = http_status(error)
+    where = f"cannot write to {path}: {type(error).__name__}" + (f" {status}" if status else "")
+    if status in (401, 403):
+        return Failure(FailureKind.MISCONFIGURED, where, "give the job's account the right to create objects there")
+    if status == 404:
+        return Failure(FailureKind.MISCONFIGURED, where, "create the bucket, or correct its name in the path")
+    if status is not None and 400 <= status < 500 and status not in (408, 425, 429):
+        return Failure(FailureKind.MISCONFIGURED, where, "check path and options of the destination")
+    if type(error).__name__ in _CREDENTIAL_ERRORS:
+        return Failure(FailureKind.MISCONFIGURED, where, "give the job credentials for the object store")
+    return Failure(FailureKind.TRANSIENT, where, "deliver what is pending when the object store answers again")
+
+
+_CREDENTIAL_ERRORS = {"DefaultCredentialsError", "RefreshError", "NoCredentialsError", "PartialCredentialsError"}
+
+
+def http_status(error: BaseException) -> int | None:
+    """The HTTP status that an error, or what caused it, carries; clients name it differently. None where none does."""
+    seen: BaseException | None = error
+    while seen is not None:
+        response = getattr(seen, "response", None)
+        metadata = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+        for value in (getattr(seen, "code", None), getattr(seen, "status_code", None), metadata.get("HTTPStatusCode")):
+            if isinstance(value, int) and 100 <= value < 600:
+                return int(value)
+        seen = seen.__cause__ or seen.__context__
+    return None

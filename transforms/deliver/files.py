@@ -1,0 +1,157 @@
+"""Destination type ``files``: one file per part, local or in an object store."""
+
+from __future__ import annotations
+
+import errno
+import os
+import string
+from typing import ClassVar, Literal
+
+import pyarrow as pa
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from schemas.destinations import DestinationOptions
+from transforms.deliver import failures, formats, storage
+from transforms.deliver.destination import Destination, Kind, Outcome, StreamDefinition
+from transforms.deliver.parts import Part
+
+DIRECTORY = "streams"
+PLACES = ("stream", "date", "hour", "content", "writer", "bucket", "pane")
+"""What a path may contain in braces."""
+
+_OWN_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENFILE, errno.EMFILE)
+"""Errors that mean, below the output directory, that the run itself cannot go on."""
+
+
+class FilesOptions(DestinationOptions):
+    """Files in a directory, or in Cloud Storage or S3."""
+
+    type: Literal["files"] = Field(default="files", description="Type of the destination.")
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Directory of the files: a local path, gs://… or s3://…. May contain {stream}, {date} "
+        "(YYYY-MM-DD), {hour} (HH), {content}, {writer}, {bucket} and {pane}; dt={date} and hh={hour} are added where "
+        "date or hour is missing. Default: streams/{stream}/dt={date}/hh={hour} in the output directory.",
+        examples=["gs://acme-iot/dt={date}/hh={hour}"],
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _check_path(cls, path: str | None) -> str | None:
+        if path is not None:
+            _check_places(path)
+        return path
+
+
+def _check_places(path: str) -> None:
+    known = ", ".join(f"{{{name}}}" for name in PLACES)
+    try:
+        found = list(string.Formatter().parse(path))
+    except ValueError as error:
+        raise PydanticCustomError("path", "has a brace without its counterpart; write {{ for a brace") from error
+    for _, name, form, conversion in found:
+        if name is not None and name not in PLACES:
+            raise PydanticCustomError("path", f"{{{name}}} is none of {known}".replace("{", "{{").replace("}", "}}"))
+        if form or conversion:
+            raise PydanticCustomError("path", "takes names in braces only, without a format")
+    scheme, separator, rest = path.partition("://")
+    if separator and (scheme not in failures.FILE_SYSTEMS or not rest.strip("/")):
+        schemes = " or ".join(f"{name}://BUCKET/…" for name in failures.FILE_SYSTEMS)
+        raise PydanticCustomError("path", f"must be a local path or {schemes}")
+
+
+class FilesDestination(Destination[FilesOptions]):
+    """Writes each part as one file, in the stream's format and shape.
+
+    Guarantee: exactly once. A file has the name of its cell, writer and pane: written again it is replaced with the
+    same bytes, and two writers never write the same file. Local files appear whole (temporary name, rename), objects on
+    close. Order: none between files. `audit` counts the files again.
+
+    A target that refuses (rights, read-only, no space, no such bucket, a missing package) leaves the records pending.
+    An error of the output directory's own disk fails the run.
+    """
+
+    options_model: ClassVar[type[DestinationOptions]] = FilesOptions
+    kind: ClassVar[Kind] = Kind.STORED
+    recountable: ClassVar[bool] = True
+
+    @classmethod
+    def place(cls, stream: StreamDefinition) -> str | None:
+        """The path, with what differs from stream to stream filled in, and the extension."""
+        options = stream.destination
+        if not isinstance(options, FilesOptions) or options.path is None:
+            return None
+        path = options.path if storage.is_remote(options.path) else os.path.abspath(options.path)
+        path = path.replace("{stream}", stream.name).replace("{content}", stream.content)
+        return f"{path.rstrip('/')} {formats.FORMATS[stream.format].extension}"
+
+    def preflight(self, stream: StreamDefinition, output: str) -> failures.Failure | None:
+        """Whether the path's file system is installed, and a local target, as far as it exists, takes files."""
+        root = self.roots(stream, output)[0]
+        if storage.is_remote(root):
+            return failures.of_missing_file_system(root)
+        while not os.path.lexists(root):
+            root = os.path.dirname(root) or "."
+        if not os.path.isdir(root):
+            return failures.of_os_error(root, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+        if not os.access(root, os.W_OK | os.X_OK):
+            return failures.of_os_error(root, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+        return None
+
+    def roots(self, stream: StreamDefinition, output: str) -> list[str]:
+        """The directory above the first part of the path that differs from file to file."""
+        template = self._template(output).replace("{stream}", stream.name).replace("{content}", stream.content)
+        fixed, brace, _ = template.partition("{")
+        return [fixed.rsplit("/", 1)[0] if brace else fixed.rstrip("/")]
+
+    def path_of(self, part: Part, stream: StreamDefinition, output: str) -> str:
+        """Where a part's file lies."""
+        directory = self._template(output).format(
+            stream=part.stream, date=storage.date_of(part.hour), hour=storage.hour_of(part.hour), content=part.table,
+            writer=part.writer, bucket=part.bucket, pane=part.pane,
+        )  # fmt: skip
+        extension = formats.FORMATS[stream.format].extension
+        return storage.join(directory, storage.part_name(part.writer, part.bucket, part.pane, extension))
+
+    def _template(self, output: str) -> str:
+        template = self.options.path
+        if template is None:
+            # Braces in the output directory's own name are no places.
+            template = storage.join(output.replace("{", "{{").replace("}", "}}"), DIRECTORY, "{stream}")
+        elif not storage.is_remote(template):
+            template = os.path.abspath(template)
+        names = {name for _, name, _, _ in string.Formatter().parse(template)}
+        # A file's name does not tell its hour: the directory has to.
+        missing = [f"{key}={{{name}}}" for key, name in (("dt", "date"), ("hh", "hour")) if name not in names]
+        return storage.join(template, *missing)
+
+    def deliver(self, part: Part, rows: pa.RecordBatch, stream: StreamDefinition, output: str) -> Outcome:
+        """Write the part's file."""
+        path = self.path_of(part, stream, output)
+        data = formats.encode(stream.format, stream.shape, part.table, rows)
+        failure = _publish(path, data, own=storage.relative(output, path) != path)
+        if failure is not None:
+            return Outcome(failure=failure)
+        stored = storage.StoredFile(storage.relative(output, path), rows.num_rows, len(data), storage.checksum(data))
+        return Outcome(delivered=rows.num_rows, files=[stored])
+
+
+def _publish(path: str, data: bytes, own: bool) -> failures.Failure | None:
+    if not storage.is_remote(path):
+        try:
+            storage.publish(path, data)
+        except OSError as error:
+            if own and error.errno in _OWN_FAULTS:
+                raise
+            return failures.of_os_error(path, error)
+        return None
+    missing = failures.of_missing_file_system(path)
+    if missing is not None:
+        return missing
+    try:
+        storage.publish(path, data)
+    except Exception as error:  # noqa: BLE001 - clients of object stores raise many kinds: `of_remote_error` sorts them
+        return failures.of_remote_error(path, error)
+    return None

@@ -1,0 +1,170 @@
+"""Formats: how the records of a part are packed into one file. The same rows give the same bytes.
+
+| format | extension | shapes | holds |
+|---|---|---|---|
+| ndjson | ndjson.gz | table, emnify, csv | one JSON object per line, gzip |
+| json | json | table, emnify, csv | one JSON array |
+| csv | csv | table, csv | a header, every value in double quotes; a missing value is empty, without quotes |
+| parquet | parquet | table, csv | Zstandard; exact decimals |
+| avro | avro | table, csv | deflate; decimals and times as logical types |
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import fastavro
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import xxhash
+from isal import igzip
+
+from schemas.derive import avro_schema
+from schemas.tables import TABLES, Table
+from transforms.deliver import text
+from transforms.deliver.shapes import SHAPES, flat_rows, flat_schema, json_lines
+
+_EMNIFY_CONTENTS = ("events", "usage")
+_CSV_TIMES = {"table": text.RFC3339, "csv": "%Y-%m-%d %H:%M:%S"}
+"""How CSV shows times: emnify's columns have no fraction."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format: its file extension, the shapes it can pack, and the function (shape, content, rows) that does it."""
+
+    extension: str
+    shapes: tuple[str, ...]
+    pack: Callable[[str, str, pa.RecordBatch], bytes]
+
+
+def encode(form: str, shape: str, content: str, rows: pa.RecordBatch) -> bytes:
+    """The bytes of a file that holds rows.
+
+    Args:
+      form: one of `FORMATS`.
+      shape: one of `transforms.deliver.shapes.SHAPES`.
+      content: the table of the rows.
+      rows: rows of that table; none gives a valid empty file.
+    """
+    return FORMATS[form].pack(shape, content, rows)
+
+
+def check(form: str, shape: str, content: str) -> str | None:
+    """Why a stream cannot have this format, shape and content together; None where it can."""
+    if form not in FORMATS or shape not in SHAPES:
+        return None  # found by the stream's own definition
+    if shape != "table" and content not in _EMNIFY_CONTENTS:
+        return f"shape {shape} is emnify's and has no {content}: use shape table"
+    if shape not in FORMATS[form].shapes:
+        able = ", ".join(name for name, other in FORMATS.items() if shape in other.shapes)
+        return f"shape {shape} is nested and format {form} is not: use format {able}, or shape table or csv"
+    return None
+
+
+def _ndjson(shape: str, content: str, rows: pa.RecordBatch) -> bytes:
+    return compress(text.ndjson(json_lines(shape, content, rows)))
+
+
+def compress(data: bytes) -> bytes:
+    """gzip, without a name or a time, so that equal content gives equal bytes."""
+    return bytes(igzip.compress(data, compresslevel=1, mtime=0))
+
+
+def _json(shape: str, content: str, rows: pa.RecordBatch) -> bytes:
+    return text.json_array(json_lines(shape, content, rows))
+
+
+def _csv(shape: str, content: str, rows: pa.RecordBatch) -> bytes:
+    frame = text.frame_of(flat_rows(shape, content, rows))
+    times = _CSV_TIMES[shape]
+    words = frame.select(text.encodable(frame, name, times).cast(pl.String) for name in frame.columns)
+    sink = pa.BufferOutputStream()
+    options = pyarrow.csv.WriteOptions(quoting_style="all_valid")
+    pyarrow.csv.write_csv(words.to_arrow(compat_level=pl.CompatLevel.oldest()), sink, options)
+    return sink.getvalue().to_pybytes()
+
+
+_VARIED = ("id", "description", "detail", "extra", "session_id", "source_ip", "payload_sha256", "path", "checksum")
+"""Texts that seldom repeat within a part."""
+
+
+def parquet(rows: pa.RecordBatch | pa.Table) -> bytes:
+    """Parquet of flat rows: one row group, Zstandard, dictionaries where values repeat.
+
+    The Arrow schema is not embedded: it is 10 kB on each of many small parts, and Parquet's own types say the same.
+    """
+    sink = pa.BufferOutputStream()
+    repeated = [field.name for field in rows.schema if _repeats(field)]
+    pyarrow.parquet.write_table(
+        pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows,
+        sink,
+        row_group_size=max(rows.num_rows, 1),
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=repeated,
+        store_schema=False,
+    )
+    return sink.getvalue().to_pybytes()
+
+
+def _repeats(field: pa.Field) -> bool:
+    return field.name not in _VARIED and (pa.types.is_string(field.type) or field.name in _FEW_NUMBERS)
+
+
+_FEW_NUMBERS = (
+    "hour", "pane", "schema_version", "ingest_time", "event_type_id", "organisation_id", "operator_id", "tariff_id",
+    "ratezone_id", "traffic_type_id", "country_id", "currency_id", "gtp_version", "sim_production_date",
+    "imsi_import_date",
+)  # fmt: skip
+"""Number columns whose values repeat within a part."""
+
+
+def _parquet(shape: str, content: str, rows: pa.RecordBatch) -> bytes:
+    return parquet(flat_rows(shape, content, rows))
+
+
+def _avro(shape: str, content: str, rows: pa.RecordBatch) -> bytes:
+    table = TABLES[content]
+    if shape == "csv":
+        about = f"{content} with the columns of emnify's CSV export."
+        table = Table(f"{content}_csv", about, flat_schema(shape, content))
+    schema = avro_schema(table)
+    sink = io.BytesIO()
+    # fastavro's marker between blocks is random unless given.
+    marker = xxhash.xxh3_128_digest(repr(schema).encode())
+    flat = flat_rows(shape, content, rows)
+    columns = [_avro_values(column) for column in flat.columns]
+    records = (dict(zip(flat.schema.names, values, strict=True)) for values in zip(*columns, strict=True))
+    fastavro.writer(sink, schema, records, codec="deflate", sync_marker=marker)
+    return sink.getvalue()
+
+
+def _avro_values(column: pa.Array) -> list[Any]:
+    """Values as Avro stores them: no `Decimal` and `datetime` objects, which fastavro would take apart one by one."""
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.int64()).to_pylist()
+    if not pa.types.is_decimal(column.type):
+        return column.to_pylist()
+    # 16 bytes of two's complement, most significant last in Arrow and first in Avro.
+    width = column.type.byte_width
+    words = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * width : (column.offset + len(column)) * width]
+    numbers = words.reshape(-1, width)[:, ::-1].tobytes()
+    present = column.is_valid().to_pylist()
+    return [numbers[at * width : (at + 1) * width] if there else None for at, there in enumerate(present)]
+
+
+FORMATS: dict[str, Format] = {
+    "ndjson": Format("ndjson.gz", ("table", "emnify", "csv"), _ndjson),
+    "json": Format("json", ("table", "emnify", "csv"), _json),
+    "csv": Format("csv", ("table", "csv"), _csv),
+    "parquet": Format("parquet", ("table", "csv"), _parquet),
+    "avro": Format("avro", ("table", "csv"), _avro),
+}
+"""The formats by name."""

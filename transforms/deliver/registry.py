@@ -1,0 +1,47 @@
+"""The destination types. A new one is one new file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from schemas.destinations import DestinationOptions
+from transforms.deliver import formats
+from transforms.deliver.destination import Destination, StreamDefinition
+from transforms.deliver.files import FilesDestination
+from transforms.deliver.null import NullDestination
+from transforms.deliver.warehouse import WarehouseDestination
+
+DESTINATIONS: dict[str, type[Destination[Any]]] = {
+    "files": FilesDestination,
+    "null": NullDestination,
+    "warehouse": WarehouseDestination,
+}
+"""Destination types by the name that a stream gives as ``destination.type``."""
+
+
+def options_models() -> dict[str, type[DestinationOptions]]:
+    """The options model of each type: what a streams file is validated with."""
+    return {name: destination.options_model for name, destination in DESTINATIONS.items()}
+
+
+def check_streams(streams: Sequence[StreamDefinition]) -> list[tuple[int, str, str]]:
+    """Mistakes that only the destinations can see, without touching any target.
+
+    Returns:
+      for each: index of the stream, path of the field below it, what is wrong and what to do.
+    """
+    mistakes: list[tuple[int, str, str]] = []
+    taken: dict[str, str] = {}
+    for index, stream in enumerate(streams):
+        destination = DESTINATIONS[stream.destination.type]
+        if destination.packs:
+            wrong = formats.check(stream.format, stream.shape, stream.content)
+            if wrong is not None:
+                mistakes.append((index, "shape", wrong))
+        mistakes += [(index, "destination", wrong) for wrong in destination.validate(stream)]
+        place = destination.place(stream)
+        if place is not None and taken.setdefault(place, stream.name) != stream.name:
+            text = f"would write the same files as stream {taken[place]}: put {{stream}} into one of the paths"
+            mistakes.append((index, "destination.path", text))
+    return mistakes

@@ -1,0 +1,37 @@
+"""Shape ``table``: rows of a table as they are.
+
+As JSON, every row has every column; one without a value is ``null``. Decimals are strings with their full scale,
+because most readers make a binary fraction of a JSON number. Integers are numbers (ids are below 2^53), times are RFC
+3339 in UTC, ``detail`` and ``extra`` are strings that hold JSON. The order of an object's members is not part of it.
+"""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pyarrow as pa
+
+from transforms.deliver import text
+
+
+def json_lines(rows: pa.RecordBatch) -> pl.Series:
+    """Each row as one JSON object."""
+    frame = text.frame_of(rows)
+    if frame.height == 0:
+        return pl.Series(dtype=pl.String)
+    # Columns that have one value in a part (hour, writer, all that its records do not use) are encoded once.
+    constant = [column.name for column in frame if _is_constant(column)]
+    if len(constant) == frame.width:
+        constant.pop()
+    first = frame.head(1).select(text.encodable(frame, name) for name in constant).to_dicts()[0]
+    head = json.dumps(first, ensure_ascii=False, separators=(",", ":"))[1:-1]
+    varying = [text.encodable(frame, name).alias(name) for name in frame.columns if name not in first]
+    return frame.select(text.objects(varying, head=head)).to_series()
+
+
+def _is_constant(column: pl.Series) -> bool:
+    missing = column.null_count()
+    if missing:
+        return missing == len(column)
+    return column[0] == column[-1] and bool((column == column[0]).all())
