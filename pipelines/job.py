@@ -14,13 +14,15 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from pipelines.options import StreamerOptions, unknown_options
 from schemas.records import FEEDS
 from schemas.streams import Stream
+from schemas.streams_file import StreamsFileError
 from schemas.tables import SCHEMA_VERSION
 from transforms.deliver import storage
+from transforms.deliver.registry import DESTINATIONS
 from transforms.gather.cells import MAX_BUCKETS
 from transforms.ledger.counts import InputEntry
 from transforms.read.blocks import BlockPlan, plan_blocks
 from transforms.read.inputs import InputError, InputFile, expand_inputs, writer_id
-from transforms.route.definitions import StreamsError, load_streams
+from transforms.route.definitions import load_streams
 from transforms.run import Run
 
 BLOCK_BYTES = 16 << 20
@@ -75,6 +77,14 @@ class Job:
             }
             for stream in self.streams
         ]
+
+    @property
+    def roots(self) -> list[str]:
+        """Directories outside DIR that streams write to."""
+        found = set()
+        for stream in self.streams:
+            found.update(DESTINATIONS[stream.destination.type](stream.destination).roots(stream, self.run.output))
+        return sorted(root for root in found if not root.startswith(self.run.output + "/"))
 
     @property
     def input_entries(self) -> list[InputEntry]:
@@ -132,7 +142,7 @@ def _streams(path: str | None, mistakes: list[str]) -> Sequence[Stream]:
         return []
     try:
         return load_streams(path)
-    except StreamsError as error:
+    except StreamsFileError as error:
         mistakes.extend(str(mistake) for mistake in error.mistakes)
         return []
 

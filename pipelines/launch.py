@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, StandardOptions
@@ -19,8 +20,11 @@ from pipelines.lock import LockedError, locked
 from pipelines.options import StreamerOptions
 from pipelines.progress import Progress
 from pipelines.summary import print_summary
+from schemas.streams import Stream
 from transforms.deliver import storage
-from transforms.deliver.pending import deliver_pending
+from transforms.deliver.pending import PendingResult, deliver_pending
+from transforms.ledger.commit import listed_files, writers_of
+from transforms.ledger.settle import settle
 from warehouse.report import write_report
 from warehouse.views import create_views
 
@@ -54,7 +58,7 @@ def run_local(job: Job, console: Console) -> int:
         job = job.with_run(spill=_fresh_spill(job))
         write_meta(job.run)
         _sweep_temporary(job)
-        deliver_pending(job.run.output, job.streams, except_writer=job.run.writer)
+        deliver_waiting(job.run.output, job.streams, except_writer=job.run.writer)
         try:
             with Progress(console, str(job.run.spill), sum(file.size for file in job.inputs), len(job.plans)):
                 _run(job)
@@ -83,6 +87,18 @@ def local_options(job: Job) -> PipelineOptions:
     direct.direct_running_mode = "multi_processing" if processes > 1 else "in_memory"
     options.view_as(SetupOptions).save_main_session = False
     return options
+
+
+def deliver_waiting(output: str, streams: Sequence[Stream], except_writer: str | None = None) -> list[PendingResult]:
+    """Delivers what waits in the spool, in order, and settles it in the ledger.
+
+    Args:
+      output: the output directory.
+      streams: today's definitions.
+      except_writer: a writer that is about to run again, and will deliver its records itself.
+    """
+    listed = {file.path for writer in writers_of(output) for file in listed_files(output, writer)}
+    return deliver_pending(output, streams, partial(settle, output), except_writer, listed)
 
 
 def submit(job: Job, console: Console) -> int:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from schemas.streams import Stream
 from transforms.deliver.registry import DESTINATIONS
 from transforms.elements import Pane
-from transforms.route.predicates import Router
+from transforms.route.predicates import compile_filters
 
 
 class _Route(beam.DoFn):
@@ -19,7 +19,7 @@ class _Route(beam.DoFn):
         self._streams = streams
 
     def setup(self) -> None:
-        self._router = Router(self._streams)
+        self._router = compile_filters(self._streams)
         self._branch = {stream.name: stream.destination.type for stream in self._streams}
 
     def process(self, element: Pane) -> Iterator[beam.pvalue.TaggedOutput]:

@@ -37,6 +37,16 @@ def valid(column: pa.Array) -> Mask:
     return column.is_valid().to_numpy(zero_copy_only=False)
 
 
+def is_one_of(ids: Integers, values: Sequence[int]) -> Mask:
+    """Which ids are among a few values, none of them negative; several times faster than `numpy.isin`."""
+    if not len(values):
+        return np.zeros(len(ids), dtype=bool)
+    beyond = max(values) + 1
+    among = np.zeros(beyond + 1, dtype=bool)
+    among[list(values)] = True
+    return among[np.clip(ids, NO_ID, beyond)]  # NO_ID indexes the last entry: False, as beyond
+
+
 def words(codes: Integers, vocabulary: pa.Array) -> pa.Array:
     """The vocabulary's entry for each code."""
     return vocabulary.take(pa.array(codes))

@@ -13,7 +13,7 @@ from schemas.lookups import OUTCOMES, SEVERITIES
 from schemas.reasons import REASON_TABLE, Reason
 from schemas.tables import EVENTS, SCHEMA_VERSION
 from transforms.classify import network, quota, text
-from transforms.classify.columns import Integers, Spread, numbers, select, text_array, valid, words
+from transforms.classify.columns import Integers, Spread, is_one_of, numbers, select, text_array, valid, words
 from transforms.classify.detail import network_columns
 from transforms.classify.identity import hours, iccid_19, imei_and_tac
 from transforms.classify.outcome import (
@@ -27,7 +27,13 @@ from transforms.classify.outcome import (
 from transforms.classify.severity import SEVERITY_VOCABULARY, SOURCE_VOCABULARY, severity_codes, source_codes
 
 _MICROSECONDS = 1_000_000
-_FROM_TEXT = ("operator_name", "serving_node", "rat")
+_NORMALISED: tuple[tuple[str, str, Callable[[pa.Array], pa.Array]], ...] = (
+    ("country_iso", "mcc", network.country_iso),
+    ("rat", "rat_type", network.rat),
+    ("apn", "apn", network.network_part),
+    ("breakout_ip", "breakout_ip", network.public_address),
+)
+"""Columns of the network: name, column it is made from, how."""
 
 # Attributes of the types as columns, in the order of their ids; the last entry stands for unknown types.
 _KINDS = sorted(EVENT_TYPES.values(), key=lambda kind: kind.id)
@@ -145,8 +151,8 @@ def _add_network(rows: _Rows, ids: Integers, codes: Integers) -> None:
     found = quota.named_rows(detail, _IN_NETWORK[codes])
     kinds = ids[found]
     parts = [
-        _decode_distinct(detail, found[np.isin(kinds, _ATTACHES)]),
-        _decode_each(detail, found[~np.isin(kinds, (*_ATTACHES, _DELETE_CONTEXT))], with_volumes=False),
+        _decode_distinct(detail, found[is_one_of(kinds, _ATTACHES)]),
+        _decode_each(detail, found[~is_one_of(kinds, (*_ATTACHES, _DELETE_CONTEXT))], with_volumes=False),
         _decode_each(detail, found[kinds == _DELETE_CONTEXT], with_volumes=True),
     ]
     decoded = [part for part in parts if part is not None]
@@ -156,13 +162,14 @@ def _add_network(rows: _Rows, ids: Integers, codes: Integers) -> None:
     whole = pa.concat_tables([table for _, table in decoded], promote_options="default").combine_chunks()
     places = np.concatenate([part for part, _ in decoded])
     columns = {name: _whole(whole.column(name)) for name in whole.column_names}
-    columns["country_iso"] = network.country_iso(columns["mcc"])
-    columns["rat"] = network.rat(columns.pop("rat_type"))
-    columns["apn"] = network.network_part(columns["apn"])
-    columns["breakout_ip"] = network.public_address(columns["breakout_ip"])
+    for name, source, normalise in _NORMALISED:
+        if source in columns:
+            columns[name] = normalise(columns[source])
+    columns.pop("rat_type", None)
     ended = pa.array(ids[places] == _DELETE_CONTEXT)
     times = rows.batch.column("event_time").take(pa.array(places))
-    columns["session_seconds"] = _seconds(times, columns["session_start"], ended)
+    if "session_start" in columns:
+        columns["session_seconds"] = _seconds(times, columns["session_start"], ended)
     rows.add(places, columns)
     rows["imsi"] = pc.coalesce(rows["imsi"], rows.batch.column("sim_imsi"))
 
@@ -174,7 +181,7 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 def _decode_each(detail: pa.Array, rows: Integers, *, with_volumes: bool) -> tuple[Integers, pa.Table] | None:
     if not rows.size:
         return None
-    return rows, pa.table(network_columns(detail, rows, with_volumes=with_volumes))
+    return rows, _known(network_columns(detail, rows, with_volumes=with_volumes))
 
 
 def _decode_distinct(detail: pa.Array, rows: Integers) -> tuple[Integers, pa.Table] | None:
@@ -183,7 +190,12 @@ def _decode_distinct(detail: pa.Array, rows: Integers) -> tuple[Integers, pa.Tab
         return None
     encoded = select(detail, rows).dictionary_encode()
     every = np.arange(len(encoded.dictionary))
-    return rows, pa.table(network_columns(encoded.dictionary, every, with_volumes=False)).take(encoded.indices)
+    return rows, _known(network_columns(encoded.dictionary, every, with_volumes=False)).take(encoded.indices)
+
+
+def _known(columns: dict[str, pa.Array]) -> pa.Table:
+    """Without the columns that are null throughout; concatenation brings them back."""
+    return pa.table({name: column for name, column in columns.items() if column.null_count < len(column)})
 
 
 def _seconds(end: pa.Array, start: pa.Array, ended: pa.Array) -> pa.Array:
@@ -196,7 +208,7 @@ def _seconds(end: pa.Array, start: pa.Array, ended: pa.Array) -> pa.Array:
 def _add_from_text(rows: _Rows, ids: Integers, folded: pa.Array, outcomes: Integers) -> None:
     """What stands in the text only: serving node, operator of a rejected attach, technology, user and address of a login."""
     descriptions = rows.batch.column("description")
-    attaches = np.isin(ids, _ATTACHES)
+    attaches = is_one_of(ids, _ATTACHES)
     accepted = np.flatnonzero(attaches & (outcomes == ACCEPTED))
     refused = np.flatnonzero(attaches & (outcomes == REJECTED))
     rows.complete("serving_node", accepted, text.attached_node(select(descriptions, accepted)))
@@ -205,7 +217,7 @@ def _add_from_text(rows: _Rows, ids: Integers, folded: pa.Array, outcomes: Integ
     rows.complete("operator_name", refused, operator)
     naming, technology = text.rat_in_text(descriptions, folded, np.flatnonzero(attaches))
     rows.complete("rat", naming, technology)
-    logins = np.flatnonzero(np.isin(ids, _LOGINS))
+    logins = np.flatnonzero(is_one_of(ids, _LOGINS))
     user, address = text.login_in_text(select(descriptions, logins))
     rows.complete("user_username", logins, user)
     rows.complete("source_ip", logins, address)
@@ -219,7 +231,7 @@ def _add_quota(rows: _Rows, ids: Integers, codes: Integers, folded: pa.Array) ->
     if (found := quota.named_rows(detail, about)).size:
         rows.add(found, quota.quota_columns(detail, found))
     rows["quota_traffic_type"] = pc.coalesce(rows["quota_traffic_type"], words(codes, _QUOTAS))
-    missing = np.flatnonzero(np.isin(ids, _PERCENT_IN_TEXT) & ~valid(rows["quota_threshold_percent"]))
+    missing = np.flatnonzero(is_one_of(ids, _PERCENT_IN_TEXT) & ~valid(rows["quota_threshold_percent"]))
     rows.complete("quota_threshold_percent", missing, text.per_cent_in_text(select(folded, missing)))
 
 
@@ -246,6 +258,3 @@ def _add_lineage(rows: _Rows, writer: str, pane: int) -> None:
     rows["source_file"] = rows.batch.column("source_file").cast(pa.string())
     rows["schema_version"] = pa.repeat(pa.scalar(SCHEMA_VERSION, pa.int32()), rows.count)
 
-
-Classify = Callable[[pa.RecordBatch, str, int], pa.RecordBatch]
-"""Signature of `event_rows` and `usage_rows`."""

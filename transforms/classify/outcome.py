@@ -17,7 +17,7 @@ from polars.exceptions import ComputeError
 
 from schemas.lookups import OUTCOMES, SEVERITIES
 from schemas.reasons import DOMAINS, OTHER_REASON, SOURCE_DOMAINS, Reason, reason_names
-from transforms.classify.columns import Integers, Mask, mask_of, select, text_array
+from transforms.classify.columns import Integers, Mask, is_one_of, mask_of, select, text_array
 from transforms.classify.severity import SOURCE_VOCABULARY
 from transforms.classify.text import contains
 
@@ -62,7 +62,7 @@ class _Row:
     """One row of the table, ready to be applied to arrays."""
 
     def __init__(self, row: Reason, number: int, domain: int) -> None:
-        self.types = np.array(row.types, np.int32)
+        self.types = row.types
         self.number = number
         self.domain = domain
         self.failed = row.failed
@@ -96,7 +96,7 @@ class CompiledReasons:
     rows: tuple[_Row, ...]
     vocabulary: pa.Array
     other: int
-    types: Integers
+    types: tuple[int, ...]
 
 
 @lru_cache(maxsize=8)
@@ -104,7 +104,7 @@ def compile_reasons(table: tuple[Reason, ...]) -> CompiledReasons:
     """Prepares a table; the vocabulary ends in `OTHER_REASON` and null."""
     names = reason_names(table)
     rows = tuple(_Row(row, names.index(row.reason), DOMAINS.index(row.domain)) for row in table)
-    types = np.unique(np.concatenate([row.types for row in rows])) if rows else np.array([], np.int32)
+    types = tuple({number for row in rows for number in row.types})
     return CompiledReasons(rows, text_array([*names, None]), names.index(OTHER_REASON), types)
 
 
@@ -128,12 +128,12 @@ def reasons(
     """
     count = len(outcomes)
     unsuccessful = (outcomes == REJECTED) | (outcomes == FAILED)
-    asked = np.flatnonzero((outcomes != ACCEPTED) & (unsuccessful | np.isin(types, table.types)))
+    asked = np.flatnonzero((outcomes != ACCEPTED) & (unsuccessful | is_one_of(types, table.types)))
     texts, asked_statuses, asked_types = select(folded, asked), select(statuses, asked), types[asked]
     reason = np.full(len(asked), _UNDECIDED, np.int32)
     domain = np.full(len(asked), NO_DOMAIN, np.int32)
     for row in table.rows:
-        candidates = np.flatnonzero((reason == _UNDECIDED) & np.isin(asked_types, row.types))
+        candidates = np.flatnonzero((reason == _UNDECIDED) & is_one_of(asked_types, row.types))
         if not candidates.size:
             continue
         if row.any_text:

@@ -49,6 +49,8 @@ def _first(fields: dict[str, Any], names: tuple[str, ...]) -> object:
 
 def _word(value: object, names: dict[int, str]) -> str | None:
     """Our word for a look-up: by id, else by its description, else the description as it is."""
+    if value is None:
+        return None
     parts = value if isinstance(value, dict) else {"id": value, "description": value}
     identity = number_or_none(parts.get("id"))
     if identity is not None and identity in names:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.lookups import RAT_WORDS
-from transforms.classify.columns import Integers, Mask, by_distinct, select
+from transforms.classify.columns import Integers, Mask, by_distinct, mask_of, select
 
 _SPACE = 0x20
 _LAST_CONTROL = 0x1F
@@ -61,7 +61,7 @@ def contains(texts: pa.Array, pattern: str, *, literal: bool = False) -> Mask:
     Raises:
       polars.exceptions.ComputeError: the expression uses what polars does not know, such as look-around.
     """
-    return _series(texts).str.contains(pattern, literal=literal).fill_null(False).to_numpy()
+    return mask_of(_series(texts).str.contains(pattern, literal=literal).to_arrow())
 
 
 def _series(texts: pa.Array) -> pl.Series:

@@ -14,12 +14,10 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from schemas.records import RECORD_SCHEMAS
 from transforms.dead_letters import MALFORMED, DeadLetter
 from transforms.decode.columns import Note, Origin, build_columns
-from transforms.decode.diagnose import check_text
 from transforms.decode.faults import Fault
-from transforms.decode.secrets import scrub_lines
+from transforms.decode.secrets import scrub_batch
 from transforms.decode.structs import STRICT
 from transforms.decode.tolerant import Taken, take_json, take_row
 
@@ -137,7 +135,7 @@ def _decode(source: _Source, items: list[bytes], offsets: np.ndarray) -> Decoded
         letters += (
             _dead_letter(source, fault, lines[row], int(places[row])) for row, fault in sorted(chunk.faults.items())
         )
-    batches = tuple(_concatenate(kind, parts[kind]) for kind in (0, 1))
+    batches = tuple(_concatenate(parts[kind]) for kind in (0, 1))
     received = {kind: batch.num_rows if batch is not None else 0 for kind, batch in enumerate(batches)}
     received[source.feed] += len(letters) + empty
     return Decoded((batches[0], batches[1]), letters, received, empty)
@@ -146,14 +144,12 @@ def _decode(source: _Source, items: list[bytes], offsets: np.ndarray) -> Decoded
 def _take_lines(source: _Source, lines: list[bytes]) -> _Chunk:
     """Decodes a chunk's lines: the strict decoder in one sweep, resumed after each line that it refuses."""
     chunk = _Chunk((_Rows(), _Rows()), {}, 0)
-    joined = b"\n".join(lines)
-    clean = scrub_lines(lines, joined)
     if source.header is not None:
-        _take_one_by_one(source, chunk, range(len(clean)), clean)
+        _take_one_by_one(source, chunk, range(len(lines)), lines)
         return chunk
     structs: list[Any] = []
     refused: list[int] = []
-    stream = map(STRICT[source.feed].decode, clean)
+    stream = map(STRICT[source.feed].decode, lines)
     while True:
         try:
             structs.extend(stream)
@@ -161,13 +157,11 @@ def _take_lines(source: _Source, lines: list[bytes]) -> _Chunk:
         except _REFUSALS:
             refused.append(len(structs))
             structs.append(None)
-    # Raw texts are copied unchecked into the detail column: lines that are no UTF-8 must not get there.
-    refused += (row for row in _undecodable(clean, joined) if structs[row] is not None)
     own = chunk.rows[source.feed]
     if not refused:
         own.rows, own.structs = list(range(len(lines))), structs
         return chunk
-    _take_one_by_one(source, chunk, refused, clean)
+    _take_one_by_one(source, chunk, refused, lines)
     _merge(own, structs, set(refused))
     return chunk
 
@@ -201,37 +195,16 @@ def _merge(own: _Rows, structs: list[Any], refused: set[int]) -> None:
     own.rows, own.structs, own.notes = merged.rows, merged.structs, merged.notes
 
 
-def _undecodable(lines: list[bytes], joined: bytes) -> list[int]:
-    """Rows that are no UTF-8 or hold NUL bytes."""
-    if joined.isascii():
-        return []
-    try:
-        joined.decode()
-        return []
-    except UnicodeDecodeError:
-        return [row for row, line in enumerate(lines) if not _is_text(line)]
-
-
-def _is_text(line: bytes) -> bool:
-    try:
-        check_text(line)
-    except Fault:
-        return False
-    return True
-
-
 def _with_headroom(frames: int, call: Callable[[], _Chunk]) -> _Chunk:
     """Calls with that many stack frames more than needed, so that later and deeper callers can read what was taken."""
     return call() if frames == 0 else _with_headroom(frames - 1, call)
 
 
-def _concatenate(kind: int, parts: list[pa.RecordBatch]) -> pa.RecordBatch | None:
+def _concatenate(parts: list[pa.RecordBatch]) -> pa.RecordBatch | None:
     parts = [part for part in parts if part.num_rows]
     if not parts:
         return None
-    if len(parts) == 1:
-        return parts[0]
-    return pa.concat_batches(parts).cast(RECORD_SCHEMAS[kind])
+    return scrub_batch(parts[0] if len(parts) == 1 else pa.concat_batches(parts))
 
 
 def _dead_letter(source: _Source, fault: Fault, line: bytes, offset: int) -> DeadLetter:

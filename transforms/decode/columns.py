@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -83,6 +84,10 @@ def build_columns(kind: int, structs: Sequence[Any], notes: dict[int, Note], ori
     return builder.finish(notes)
 
 
+def _set(item: msgspec.Struct) -> list[bool]:
+    return [value is not None for value in astuple(item)]
+
+
 @cache
 def _blank(struct: type[msgspec.Struct]) -> msgspec.Struct:
     """The struct that stands for an absent object; shared, never changed."""
@@ -103,10 +108,12 @@ class _Builder:
         self.renderings = np.full(count, CURRENT, np.int8)
         self.unreadable: dict[str, dict[int, str]] = {}
 
-    def walk(self, struct: type[msgspec.Struct], objects: Sequence[Any], path: Path) -> None:
-        """Makes the columns of a struct's fields, and of the structs in it."""
-        values = dict(zip(struct.__struct_fields__, zip(*map(astuple, objects), strict=True), strict=True))
+    def walk(self, struct: type[msgspec.Struct], objects: Sequence[Any], path: Path) -> Sequence[Any]:
+        """Makes the columns of a struct's fields, and of the structs in it; returns the values of the first field."""
+        values: dict[str, Sequence[Any]] = {}
         for name, member in fields(struct).items():
+            # One list per field: tuples per record would keep the garbage collector busy.
+            values[name] = list(map(attrgetter(name), objects))
             if isinstance(member, type) and issubclass(member, msgspec.Struct):
                 self._descend(member, values[name], (*path, name))
             elif (column := COLUMNS[self.kind].get((*path, name))) is not None:
@@ -114,21 +121,23 @@ class _Builder:
         special = _SPECIAL.get((self.kind, path))
         if special is not None:
             special(self, values)
+        return next(iter(values.values()))
 
     def _descend(self, struct: type[msgspec.Struct], objects: Sequence[Any], path: Path) -> None:
         if not any(objects):  # structs are true: none of the records has this object
             return
         blank = _blank(struct)
-        self.walk(struct, [item or blank for item in objects], path)
-        nothing = astuple(blank)
-        for row, item in enumerate(objects):
-            if item is not None and astuple(item) == nothing:
-                self.note(row, path, {})
+        whole = objects if all(objects) else [item or blank for item in objects]
+        first = self.walk(struct, whole, path)
+        if None in first:
+            for row, value in enumerate(first):
+                if value is None and objects[row] is not None and not any(_set(objects[row])):
+                    self.note(row, path, {})
 
     def _column(self, column: str, values: Sequence[Any], path: Path) -> pa.Array:
         kind = self.schema.field(column).type
         if kind == TEXT:
-            return pa.array(values, TEXT) if column != "detail" else _raw_texts(values)
+            return pa.array(values, TEXT) if column != "detail" else self._raw_texts(values, path)
         if kind == TIME:
             return self._times(column, values, path)
         if pa.types.is_decimal(kind):
@@ -167,6 +176,29 @@ class _Builder:
             message = f"expected a number of up to {38 - kind.scale} digits before the point, found a larger one"
             self.faults[row] = Fault("number_range", message, json_path(*path))
         return decimals.values
+
+    def _raw_texts(self, values: Sequence[msgspec.Raw], path: Path) -> pa.Array:
+        """JSON texts as they were received; null and absent are null. The decoder has not looked at their UTF-8."""
+        lengths = np.fromiter(map(len, values), np.int32, len(values))
+        pieces: list[Any] = list(values)
+        present = np.ones(len(values), bool)
+        for row in np.flatnonzero(lengths <= len(b"null")).tolist():
+            if bytes(pieces[row]) in (b"", b"null"):
+                pieces[row] = b""
+                present[row] = False
+        content = b"".join(pieces)
+        if not content.isascii():
+            for row in _undecodable(content, pieces):
+                message = "expected UTF-8, found another byte sequence"
+                self.faults[row] = Fault("invalid_utf8", message, json_path(*path))
+                pieces[row], present[row] = b"", False
+            content = b"".join(pieces)
+        lengths[~present] = 0
+        offsets = np.zeros(len(values) + 1, np.int32)
+        np.cumsum(lengths, out=offsets[1:])
+        mask = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little"))
+        buffers = [mask, pa.py_buffer(offsets), pa.py_buffer(content)]
+        return pa.Array.from_buffers(TEXT, len(values), buffers, null_count=-1)
 
     def _booleans(self, values: Sequence[bool | int | None], path: Path) -> pa.Array:
         if set(map(type, values)) <= {bool, type(None)}:
@@ -266,21 +298,21 @@ class _Builder:
         return pa.array(texts, TEXT)
 
 
-def _raw_texts(values: Sequence[msgspec.Raw]) -> pa.Array:
-    """JSON texts as they were received; null and absent are null. Their UTF-8 was checked with their block's."""
-    lengths = np.fromiter(map(len, values), np.int32, len(values))
-    pieces: list[Any] = list(values)
-    present = np.ones(len(values), bool)
-    for row in np.flatnonzero(lengths <= 4).tolist():
-        if bytes(pieces[row]) in (b"", b"null"):
-            pieces[row] = b""
-            present[row] = False
-    lengths[~present] = 0
-    offsets = np.zeros(len(values) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    mask = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little"))
-    buffers = [mask, pa.py_buffer(offsets), pa.py_buffer(b"".join(pieces))]
-    return pa.Array.from_buffers(TEXT, len(values), buffers, null_count=-1)
+def _undecodable(content: bytes, pieces: Sequence[Any]) -> list[int]:
+    """Places of the pieces that are no UTF-8; ``content`` are all of them."""
+    try:
+        content.decode()
+        return []
+    except UnicodeDecodeError:
+        return [row for row, piece in enumerate(pieces) if not _is_text(bytes(piece))]
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class _Exact(msgspec.Struct, gc=False):

@@ -18,6 +18,7 @@ from transforms.decode.structs import (
     Severity,
     Source,
     fields,
+    required,
 )
 
 _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
@@ -67,9 +68,9 @@ def read_object(struct: type[Struct], members: dict[str, Any], path: Path) -> tu
             values[name], odd = _read(kind, text, (*path, name))
             if odd is not None:
                 residual[name] = odd
-    for item in msgspec.structs.fields(struct):
-        if item.required and item.name not in values:
-            where = (*path, item.name)
+    for name in required(struct):
+        if name not in values:
+            where = (*path, name)
             raise Fault("missing_field", f"expected {'.'.join(where)}, found none or null", json_path(*where))
     return struct(**values), residual
 

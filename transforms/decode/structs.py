@@ -186,6 +186,12 @@ def fields(struct: type[Struct]) -> dict[str, type[Any]]:
 
 
 @cache
+def required(struct: type[Struct]) -> tuple[str, ...]:
+    """Names of a struct's fields that every record has."""
+    return tuple(field.name for field in msgspec.structs.fields(struct) if field.required)
+
+
+@cache
 def lenient(struct: type[Struct]) -> type[Struct]:
     """The same struct, at every level, that ignores unknown fields instead of refusing them."""
     specification: list[Any] = []

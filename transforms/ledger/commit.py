@@ -12,9 +12,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
 
 from schemas.tables import INPUTS, LEDGER, LEDGER_FILES, SCHEMA_VERSION, TABLES
-from transforms.deliver import storage
+from transforms.deliver import spool, storage
 from transforms.deliver.warehouse import write_table_part
 from transforms.ledger.counts import COUNT_KEY, COUNT_SUMS, Count, Entry, FileEntry, InputEntry, StreamError, add_counts
 from transforms.run import Run
@@ -26,12 +28,13 @@ RUN_FILE = "run.json"
 """What the last run was and how its streams stand; read by the report and by ``data-streamer status``."""
 
 
-def commit(run: Run, streams: Sequence[dict[str, Any]], entries: Iterable[Entry]) -> None:
+def commit(run: Run, streams: Sequence[dict[str, Any]], roots: Sequence[str], entries: Iterable[Entry]) -> None:
     """Commits a batch run.
 
     Args:
       run: the run.
       streams: name, title, content, destination and state of each stream, for the run file.
+      roots: directories outside DIR that streams write to, for sweeping.
       entries: all ledger entries of the run, in any order.
 
     Writes the writer's parts of ``inputs``, ``ledger`` and ``ledger_files``, an empty part of each table that the run gave no
@@ -45,15 +48,38 @@ def commit(run: Run, streams: Sequence[dict[str, Any]], entries: Iterable[Entry]
     published = int(time.time() * 1_000_000)
     files += [_part(run, table, _empty(table)) for table in sorted(set(TABLES) - {f.table_or_stream for f in files} - _OWN)]
     files.append(_part(run, INPUTS.name, _inputs(run, inputs)))
-    files.append(_part(run, LEDGER.name, _ledger(run, counts, published)))
-    files.sort(key=lambda file: (file.table_or_stream, file.hour or 0, file.path))
-    listed = _part(run, LEDGER_FILES.name, _ledger_files(run, files))
+    files.append(_part(run, LEDGER.name, ledger_rows(run, counts, published)))
+    before = listed_files(run.output, run.writer)
+    commit_files(run, files)
+    _write_json(storage.join(run.output, RUN_FILE), run_file(run, streams, counts, errors, published))
+    _sweep(run, roots, files, before)
+
+
+def commit_files(run: Run, files: Sequence[FileEntry]) -> None:
+    """Writes a writer's ``ledger_files`` part and the commit file that vouches for it: from now on these files count."""
+    ordered = sorted(files, key=lambda file: (file.table_or_stream, file.hour or 0, file.path))
+    listed = _part(run, LEDGER_FILES.name, _ledger_files(run, ordered))
     _write_json(
         storage.join(run.output, COMMITS, f"{run.writer}.json"),
         {"writer": run.writer, "path": listed.path, "bytes": listed.bytes, "checksum": listed.checksum},
     )
-    _write_json(storage.join(run.output, RUN_FILE), run_file(run, streams, counts, errors, published))
-    _sweep(run, files, listed)
+
+
+def listed_files(output: str, writer: str) -> list[FileEntry]:
+    """Returns the files that a writer has committed, its ``ledger_files`` part apart; none where it has not committed."""
+    path = storage.join(output, "warehouse", LEDGER_FILES.name, f"part-{writer}-0.parquet")
+    if not FileSystems.exists(path):
+        return []
+    rows = pq.read_table(pa.BufferReader(storage.read(path)))
+    hours = rows.column("hour").cast(pa.int64()).to_pylist()
+    columns = [rows.column(name).to_pylist() for name in ("table_or_stream", "path", "row_count", "bytes", "checksum")]
+    return [FileEntry(table, hour, *rest) for table, hour, *rest in zip(columns[0], hours, *columns[1:], strict=True)]
+
+
+def writers_of(output: str) -> list[str]:
+    """Returns the writers that have committed under an output directory."""
+    directory = storage.join(output, COMMITS)
+    return [path.rsplit("/", 1)[1].removesuffix(".json") for path in storage.list_files(directory)]
 
 
 _OWN = {INPUTS.name, LEDGER.name, LEDGER_FILES.name}
@@ -105,7 +131,8 @@ def _inputs(run: Run, entries: Iterable[InputEntry]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([rows[key] for key in sorted(rows)], schema=INPUTS.schema)
 
 
-def _ledger(run: Run, counts: Sequence[Count], published: int) -> pa.RecordBatch:
+def ledger_rows(run: Run, counts: Sequence[Count], published: int) -> pa.RecordBatch:
+    """Returns rows of the ``ledger`` table."""
     rows = [
         {
             "writer": run.writer,
@@ -131,7 +158,8 @@ def run_file(
     published: int,
 ) -> dict[str, Any]:
     """Returns the content of the run file: the writer, when it finished, and each stream with its counts and error."""
-    sums = {stream["name"]: dict.fromkeys(("received", "filtered_out", "delivered", "dead_lettered", "pending"), 0) for stream in streams}
+    names = ("received", "filtered_out", "delivered", "dead_lettered", "pending")
+    sums = {stream["name"]: dict.fromkeys(names, 0) for stream in streams}
     for count in counts:
         if count.stream in sums:
             for name in sums[count.stream]:
@@ -152,8 +180,14 @@ def _write_json(path: str, content: dict[str, Any]) -> None:
     storage.publish(path, json.dumps(content, indent=1, ensure_ascii=False).encode())
 
 
-def _sweep(run: Run, files: Sequence[FileEntry], listed: FileEntry) -> None:
-    """Removes the writer's files that the commit does not list, below DIR and in each directory that a stream wrote to."""
-    paths = {storage.absolute(run.output, path) for path in [listed.path, *(file.path for file in files)]}
-    for directory in ("warehouse", "streams"):
-        storage.sweep(storage.join(run.output, directory), run.writer, paths)
+def _sweep(run: Run, roots: Sequence[str], files: Sequence[FileEntry], before: Sequence[FileEntry]) -> None:
+    """Removes the writer's files that the commit does not list: what it listed before, and what a killed run left."""
+    listed = {storage.absolute(run.output, file.path) for file in files}
+    for file in before:
+        path = storage.absolute(run.output, file.path)
+        if path not in listed:
+            storage.remove(path)
+    listed.add(storage.join(run.output, "warehouse", LEDGER_FILES.name, f"part-{run.writer}-0.parquet"))
+    for directory in (storage.join(run.output, "warehouse"), storage.join(run.output, "streams"), *roots):
+        storage.sweep(directory, run.writer, listed)
+    spool.sweep(run.output, run.writer, listed)

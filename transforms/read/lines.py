@@ -10,6 +10,7 @@ Cost: one split and one pass over the lengths; only lines that do not begin with
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import BytesIO
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def _read_block(
     if not data:
         cut = cut_letter(plan, source, offset, b"")
         return (raw_block(plan, [], np.empty(0, np.int64), 0, [cut]) if cut else None), None
-    lines = data.split(b"\n")
+    lines = _split(data)
     first = 0
     if skip:
         # The line that the range begins in belongs to the plan before.
@@ -81,6 +82,16 @@ def _read_block(
         elif source.cut and end is None:
             letters.append(_cut(plan, source.cut, tail_start + len(tail), b""))
     return _frame(plan, lines, data, first, offset, letters, dead_dir), end
+
+
+def _split(data: bytes) -> list[bytes]:
+    """``data.split(b"\\n")`` in half the time: iteration looks for line feeds with memchr."""
+    lines = [line[:-1] for line in BytesIO(data)]
+    if data.endswith(b"\n"):
+        lines.append(b"")
+    else:
+        lines[-1] = data[len(data) - len(lines[-1]) - 1 :]
+    return lines
 
 
 def _complete(

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
-_OPEN_ARRAY, _OPEN_OBJECT = ord("["), ord("{")
-_STRUCTURE = np.zeros(256, np.bool_)
-_STRUCTURE[list(b'"[]{}')] = True
-_OPENING = np.zeros(256, np.bool_)
-_OPENING[list(b"[{")] = True
+_OPEN_ARRAY = ord("[")
+_OPENS, _CLOSES, _CASE = ord("{"), ord("}"), 0x20
+# Setting one bit makes [ and ] into { and }, and nothing else.
 
 
 @dataclass
@@ -65,7 +63,8 @@ class Marks:
 def scan(text: bytes, start: int, state: State) -> Marks:
     """Scans ``text[start:]`` and moves ``state`` on. A closing bracket that nothing has opened belongs to a gap."""
     codes = np.frombuffer(text, np.uint8)[start:]
-    places = np.flatnonzero(_STRUCTURE[codes])
+    braces = codes | _CASE
+    places = np.flatnonzero((codes == _QUOTE) | (braces == _OPENS) | (braces == _CLOSES))
     quotes = codes[places] == _QUOTE
     if state.escaped or text.find(b"\\", start) >= 0:
         kept = ~_escaped(codes, places, quotes, state)
@@ -82,7 +81,7 @@ def scan(text: bytes, start: int, state: State) -> Marks:
 
 def _marks(brackets: np.ndarray, places: np.ndarray, state: State) -> Marks:
     """Marks among ``brackets``, all outside of strings, at ``places``."""
-    opening = _OPENING[brackets]
+    opening = (brackets | _CASE) == _OPENS
     total = np.cumsum(np.where(opening, 1, -1)) + state.depth
     depth = total - np.minimum.accumulate(np.minimum(total, 0))
     before = np.empty_like(depth)

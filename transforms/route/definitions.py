@@ -1,0 +1,44 @@
+"""Reads stream definitions with all destination types that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from schemas.reasons import REASONS
+from schemas.streams import Stream, streams_schema
+from schemas.streams_file import StreamsFileError, read_streams_file
+from transforms.deliver.destination import Kind
+from transforms.deliver.registry import DESTINATIONS, check_streams, options_models
+
+__all__ = ["StreamsFileError", "load_streams", "streams_json_schema"]
+
+
+def load_streams(
+    path: str, *, reasons: tuple[str, ...] = REASONS, environment: Mapping[str, str] | None = None
+) -> list[Stream]:
+    """The streams of a file, checked without touching any destination.
+
+    Args:
+      path: a local YAML file (``docs/streams.md``).
+      reasons: the reasons that events can have; give `schemas.reasons.reason_names` of an operator's own table.
+      environment: variables for ``${NAME}``; by default those of the process.
+
+    Raises:
+      StreamsFileError: with every mistake, each as ``file:line:column path: message``.
+    """
+    return read_streams_file(path, options_models(), check=_check, reasons=reasons, environment=environment)
+
+
+def streams_json_schema() -> dict[str, Any]:
+    """JSON Schema of a streams file, with the options of every destination type."""
+    return streams_schema(options_models())
+
+
+def _check(streams: Sequence[Stream]) -> list[tuple[int, str, str]]:
+    mistakes = check_streams(streams)
+    for at, stream in enumerate(streams):
+        kind = stream.destination.type
+        if "batch" in stream.model_fields_set and DESTINATIONS[kind].kind is Kind.STORED:
+            mistakes.append((at, "batch", f"{kind} writes by hour and takes no batch: remove it"))
+    return mistakes
