@@ -9,11 +9,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
-from typing_extensions import Self
 
 _FORMS = {
     "tuple_type": "must be a list",
@@ -28,7 +27,7 @@ _KINDS = {"missing": MISSING, "extra_forbidden": UNKNOWN_KEY}
 
 
 class Definition(BaseModel):
-    """A model of something that a person writes. Immutable; unknown keys are errors that suggest the key that was meant."""
+    """A model of what a person writes. Immutable; unknown keys are errors that suggest the key that was meant."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

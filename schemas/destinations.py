@@ -1,8 +1,8 @@
 """What every destination's options have in common, and how they name a secret without holding it.
 
 A destination type (``transforms/deliver``) derives its options from `DestinationOptions`; the streams file is checked
-against all of them as one union that ``type`` tells apart. Options are data: they travel in the graph and into job specs,
-so they hold a `SecretReference` where a secret is needed, never the secret.
+against all of them as one union that ``type`` tells apart. Options are data: they travel in the graph and into job
+specs, so they hold a `SecretReference` where a secret is needed, never the secret.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class SecretReference(Definition):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     env: str | None = Field(default=None, min_length=1, description="Name of an environment variable of the worker.")
-    file: str | None = Field(default=None, min_length=1, description="Path of a file on the worker; its last line end is removed.")
+    file: str | None = Field(
+        default=None, min_length=1, description="Path of a file on the worker; its last line end is removed."
+    )
     secret_manager: str | None = Field(
         default=None,
         pattern=SECRET_MANAGER_FORM,
@@ -101,7 +103,9 @@ class SecretReference(Definition):
             return Path(self.file).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
         except (OSError, UnicodeDecodeError) as error:
             # `from None`: a decoding error carries the bytes of the secret.
-            raise SecretError(f"the secret in {self} cannot be read ({type(error).__name__}): check path and rights") from None
+            raise SecretError(
+                f"the secret in {self} cannot be read ({type(error).__name__}): check path and rights"
+            ) from None
 
 
 def _read_secret_manager(name: str, words: str) -> str:

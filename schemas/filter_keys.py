@@ -110,7 +110,9 @@ def _text(given: object, expected: str) -> str:
     return text
 
 
-def closed_reader(listed: Iterable[str], spellings: Mapping[str, str] = MappingProxyType({})) -> Callable[[object], Value]:
+def closed_reader(
+    listed: Iterable[str], spellings: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[object], Value]:
     """Reads words of a closed list in any spelling; the error lists the words."""
     words = tuple(listed)
     by_slug = {_slug(spelling): word for spelling, word in spellings.items()} | {_slug(word): word for word in words}
@@ -125,7 +127,12 @@ def closed_reader(listed: Iterable[str], spellings: Mapping[str, str] = MappingP
 
 
 def _closed(
-    name: str, about: str, phrase: str, column: str, listed: Iterable[str], spellings: Mapping[str, str] = MappingProxyType({})
+    name: str,
+    about: str,
+    phrase: str,
+    column: str,
+    listed: Iterable[str],
+    spellings: Mapping[str, str] = MappingProxyType({}),
 ) -> FilterKey:
     words = tuple(listed)
     return FilterKey(
@@ -179,7 +186,9 @@ def _is_id(text: str) -> bool:
     return re.fullmatch(r"0|[1-9][0-9]{0,18}", text) is not None and int(text) <= MAX_ID
 
 
-def _entity_tests(id_column: str, name_column: str, iccid_column: str | None = None) -> Callable[[Any], tuple[Test, ...]]:
+def _entity_tests(
+    id_column: str, name_column: str, iccid_column: str | None = None
+) -> Callable[[Any], tuple[Test, ...]]:
     def tests(value: int | str) -> tuple[Test, ...]:
         text = str(value)
         if iccid_column is not None and _is_iccid(text):
@@ -225,7 +234,8 @@ def _read_country(given: object) -> Value:
     if (iso := by_name.get(_slug(text))) is None:
         hint = did_you_mean(text, COUNTRY_NAMES.values()) if len(text) > 2 else ""
         raise PydanticCustomError(
-            "none_of", f"{quoted(given)} is neither an ISO 3166 code of two letters, nor an MCC, nor a country's name{hint}"
+            "none_of",
+            f"{quoted(given)} is neither an ISO 3166 code of two letters, nor an MCC, nor a country's name{hint}",
         )
     return iso
 
@@ -329,7 +339,7 @@ _KEYS = (
     _entity("operator", "visited operators: id or name", "operator", COLUMNS["operator"]),
     FilterKey(
         name="country",
-        about="visited countries: ISO 3166 code of two letters, name (both match by ISO code), or MCC (matches this MCC only)",
+        about="visited countries: ISO 3166 code of two letters or name (both match by ISO code), or MCC (this one only)",
         phrase="country",
         read=_read_country,
         tests=lambda value: (Test("mcc" if value.isdecimal() else "country_iso", "is", value),),

@@ -1,11 +1,12 @@
 """A stream's filter: which rows of its content it takes.
 
 Two-valued logic: the keys of a filter must all hold (AND); of a key's values one must (OR). A missing value matches
-nothing, so that ``not`` of it matches. ``all_of``, ``any_of`` and ``not`` combine filters. A filter without keys takes all.
+nothing, so that ``not`` of it matches. ``all_of``, ``any_of`` and ``not`` combine filters. A filter without keys takes
+all rows.
 
-emnify's own form is read too: a list of ``{"field": "event_type_id" | "alert", "value": ...}`` and ``{"or": [...]}``. The
-items of the list must all hold, of an ``or`` group one (emnify's documents leave this open; an explicit ``or`` makes sense
-only if the list itself means AND).
+emnify's own form is read too: a list of ``{"field": "event_type_id" | "alert", "value": ...}`` and ``{"or": [...]}``.
+The items of the list must all hold, of an ``or`` group one (emnify's documents leave this open; an explicit ``or`` makes
+sense only if the list itself means AND).
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ def _conditions(items: list[Any], at: tuple[str | int, ...]) -> tuple[list[dict[
             mistakes += [InitErrorDetails(type=e["type"], loc=(*here, "value", *e["loc"]), input=None) for e in wrong]
             found.append({key: values})
         else:
-            mistakes.append(mistake(here, 'is neither {field: ..., value: ...} nor {or: [...]} with at least one item'))
+            mistakes.append(mistake(here, "is neither {field: ..., value: ...} nor {or: [...]} with at least one item"))
     return found, mistakes
 
 
@@ -207,7 +208,8 @@ def _key_mistakes(
 ) -> list[InitErrorDetails]:
     key = KEYS[name]
     if not key.columns(content):
-        return [mistake(key_at, f"{content} has no {key.phrase}: {name} is for {', '.join(key.contents())}", "content_key")]
+        message = f"{content} has no {key.phrase}: {name} is for {', '.join(key.contents())}"
+        return [mistake(key_at, message, "content_key")]
     found = []
     for at, each in enumerate(value if isinstance(value, (list, tuple)) else [value]):
         try:

@@ -1,8 +1,8 @@
 """Stream definitions: what a user asks for. A stream is data: it is pickled to workers and never changes the graph.
 
 A stream selects rows of one table (its content) by a filter, renders them in a shape and a format, and delivers them to
-a destination. The options of destinations belong to the destination types (``transforms/deliver``), which know their own
-options; `stream_file_model` joins them into one union that ``destination.type`` tells apart.
+a destination. Options belong to the destination types (``transforms/deliver``); `stream_file_model` joins them into one
+union that ``destination.type`` tells apart.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ Format = Literal["ndjson", "json", "csv", "parquet", "avro"]
 Shape = Literal["table", "emnify", "csv"]
 State = Literal["running", "paused"]
 
+JSON_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SLUG = r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$"
 
 SHAPES: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
@@ -52,13 +53,13 @@ class Stream(Definition):
     """
 
     name: str = Field(description="Identity of the stream: a slug of lower-case letters, digits, - and _ (at most 63).")
-    title: str | None = Field(default=None, max_length=200, description="What the report calls it; the name by default.")
+    title: str | None = Field(default=None, max_length=200, description="What the report calls it; default: the name.")
     content: Content = Field(description="What it carries: events, usage, or the name of an aggregate table.")
     filter: Filter = Field(default=Filter(), description="Which rows it takes; all by default.")
     format: Format = Field(default="ndjson", description="Encoding of the rows.")
     shape: Shape = Field(
         default="table",
-        description="Layout of a row: " + "; ".join(f"{shape}: {about}" for shape, (_, _, about) in SHAPES.items()) + ".",
+        description=f"Layout of a row: {'; '.join(f'{shape}: {about}' for shape, (_, _, about) in SHAPES.items())}.",
     )
     destination: SerializeAsAny[DestinationOptions] = Field(description="Where it delivers.")
     state: State = Field(
@@ -73,6 +74,14 @@ class Stream(Definition):
             raise PydanticCustomError(
                 "slug", "must be 1 to 63 lower-case letters, digits, - and _, with a letter or digit at both ends"
             )
+        return given
+
+    @field_validator("destination", mode="before")
+    @classmethod
+    def _read_null_type(cls, given: Any) -> Any:
+        # In YAML, `type: null` is no text, yet it is the name of a destination type.
+        if isinstance(given, Mapping) and given.get("type", "") is None:
+            return {**given, "type": "null"}
         return given
 
     @field_validator("content", "format", "shape", "state", mode="before")
@@ -137,7 +146,10 @@ def read_streams(given: Any, options: Mapping[str, type[DestinationOptions]], re
     """
     read = stream_file_model(tuple(options.items())).model_validate(given, context={"reasons": reasons})
     # The models that know the destinations are made at run time and cannot be pickled by name; `Stream` can.
-    return [Stream.model_construct(**{name: getattr(each, name) for name in Stream.model_fields}) for each in read.streams]
+    return [
+        Stream.model_construct(each.model_fields_set, **{name: getattr(each, name) for name in Stream.model_fields})
+        for each in read.streams
+    ]
 
 
 @functools.cache
@@ -185,4 +197,4 @@ def streams_schema(options: Mapping[str, type[DestinationOptions]]) -> dict[str,
     forms = [{"$ref": "#/$defs/Filter"}, {"$ref": "#/$defs/EmnifyFilter"}]
     properties["filter"] = {"anyOf": forms, "description": described}
     properties["name"]["pattern"] = SLUG
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Streams of the Data Streamer"}
+    return {"$schema": JSON_SCHEMA_DIALECT, **schema, "title": "Streams of the Data Streamer"}

@@ -176,16 +176,20 @@ class _Values:
     def _expanded(self, node: ScalarNode, path: str) -> str:
         written: str = node.value
         unset = False
+        searched = node.start_mark.index
 
         def replace(match: re.Match[str]) -> str:
-            nonlocal unset
+            nonlocal unset, searched
+            # A folded text spans lines: find the reference itself in the file.
+            at = max(self._text.find(match.group(), searched, node.end_mark.index), searched)
+            searched = at + len(match.group())
             name = match.group(1)
             if match.group() == "$${":
                 return "${"
             if name in self._environment:
                 return self._environment[name]
             unset = True
-            self._note_reference(node, path, match.group(), name)
+            self._note_reference(at, path, match.group(), name)
             return match.group()
 
         value = _REFERENCE.sub(replace, written)
@@ -195,10 +199,7 @@ class _Values:
             self._source._replaced[id(node)] = (value, written)
         return value
 
-    def _note_reference(self, node: ScalarNode, path: str, reference: str, name: str | None) -> None:
-        # A folded text spans lines: tell the line of the reference itself.
-        start = node.start_mark.index
-        at = max(self._text.find(reference, start, node.end_mark.index), start)
+    def _note_reference(self, at: int, path: str, reference: str, name: str | None) -> None:
         line = self._text.count("\n", 0, at) + 1
         column = at - (self._text.rfind("\n", 0, at) + 1) + 1
         message = (

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from schemas.filter_keys import fold, split_tags
 
 _FEW = 8
-"""Up to so many values, comparing the codes with each is faster than looking all codes up (0.1 against 0.7 ns a row)."""
+"""Up to so many values, comparing the codes with each is faster than looking all up (0.1 against 0.7 ns a row)."""
 
 
 @dataclass
@@ -23,7 +23,7 @@ class EncodedColumn:
 
     Attributes:
       values: the distinct values (a dictionary that came with the data may hold unused, repeated or null ones).
-      codes: for each row the index of its value; ``len(values)`` where it is null. The smallest unsigned type that fits.
+      codes: for each row the index of its value, ``len(values)`` where it is null; the smallest unsigned type that fits.
     """
 
     values: pa.Array

@@ -26,7 +26,7 @@ class Decision:
 
 
 def describe(wanted: Filter) -> str:
-    """A filter in words, e.g. ``(severity is WARN or graver) or (outcome is rejected)``; ``everything`` if it is empty."""
+    """A filter in words: ``(severity is WARN or graver) or (outcome is rejected)``, say, or ``everything``."""
     clauses = _clauses(wanted)
     if len(clauses) == 1:
         return clauses[0]

@@ -1,8 +1,9 @@
 """The filters of all streams as one program of masks over a batch.
 
-Filters are compiled once. Equal parts of different streams become one step, whatever the order in which they are written;
-each step is evaluated once per batch. A column is reduced to integer codes once per batch, and a comparison is made on its
-distinct values, then carried to the rows by their codes. Columns that are already dictionary-encoded cost nothing here.
+Filters are compiled once. Equal parts of different streams become one step, whatever the order in which they are
+written; each step is evaluated once per batch. A column is reduced to integer codes once per batch, and a comparison is
+made on its distinct values, then carried to the rows by their codes. Columns that are already dictionary-encoded cost
+nothing here.
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ class _ProgramWriter:
         for test in tests:
             by_comparison.setdefault((test.column, test.how), set()).add(test.operand)
         compared = [
-            self._number(Compare(column, how, tuple(sorted(operands)))) for (column, how), operands in by_comparison.items()
+            self._number(Compare(column, how, tuple(sorted(operands))))
+            for (column, how), operands in by_comparison.items()
         ]
         return self._combine("any", compared)
 
