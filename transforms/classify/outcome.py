@@ -5,7 +5,6 @@ A type id alone says nothing about success: a rejected attach or session has the
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from polars.exceptions import ComputeError
 
 from schemas.lookups import OUTCOMES, SEVERITIES
 from schemas.reasons import DOMAINS, OTHER_REASON, SOURCE_DOMAINS, Reason, reason_names
@@ -69,21 +67,12 @@ class _Row:
         self.status = row.breakout_status_other_than
         self.any_text = row.text is None
         self._text = row.text or ""
-        self._expression: re.Pattern[str] | None = None
-        try:
-            contains(pa.array([""]), self._text)
-        except ComputeError:  # polars knows no look-ahead: such rows are tried text by text
-            self._expression = re.compile(self._text)
 
     def fits(self, texts: pa.Array, statuses: pa.Array) -> Mask:
         """Which of the given events (all of the row's types) it fits."""
         if self.any_text:
             return np.ones(len(texts), dtype=bool)
-        if self._expression is None:
-            fits = contains(texts, self._text)
-        else:
-            search = self._expression.search
-            fits = np.array([text is not None and bool(search(text)) for text in texts.to_pylist()], dtype=bool)
+        fits = contains(texts, self._text)
         if self.status is not None:
             fits |= mask_of(pc.not_equal(statuses, self.status))
         return fits
