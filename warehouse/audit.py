@@ -1,9 +1,9 @@
 """Prove from what lies in an output directory that nothing was lost.
 
-`audit` recounts every file that the ledger lists (presence, size, checksum, rows), looks for files that no writer committed,
-checks every equation of the ledger (`warehouse.equations`), compares the aggregates with the rows they sum up, and counts
-what is pending. What a destination outside only acknowledged (a queue, an HTTP receiver) cannot be recounted: its stream is
-reported as *receipts only*.
+`audit` recounts every file that the ledger lists (presence, size, checksum, rows), looks for files that no writer
+committed, checks every equation of the ledger (`warehouse.equations`), compares the aggregates with the rows they sum
+up, and counts what is pending. What a destination outside only acknowledged (a queue, an HTTP receiver) cannot be
+recounted: its stream is reported as *receipts only*.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def _check_contents(directory: Path, files: list[dict[str, Any]], intact: bool, 
                 continue
             rows = connection.execute(equation.differences).fetchall()
             result.settle(equation.text, [f"{place}: {left} against {right}" for place, left, right in rows])
-        _check_pending(directory, connection, result)
+        _check_pending(directory, connection, files, result)
         _check_streams(connection, files, result)
         if intact:
             _check_payloads(directory, connection, result)
@@ -203,36 +203,38 @@ def _check_contents(directory: Path, files: list[dict[str, Any]], intact: bool, 
         _summarise(connection, result)
 
 
-def _check_pending(directory: Path, connection: duckdb.DuckDBPyConnection, result: AuditResult) -> None:
+def _check_pending(
+    directory: Path, connection: duckdb.DuckDBPyConnection, files: list[dict[str, Any]], result: AuditResult
+) -> None:
+    """What the ledger counts as pending lies in the spool, in files that were recounted above."""
     counted = dict(
         connection.execute(
-            "SELECT stream, sum(pending)::BIGINT FROM ledger WHERE stage = 'stream' GROUP BY stream HAVING sum(pending) <> 0"
+            "SELECT stream, sum(pending)::BIGINT FROM ledger WHERE stage = 'stream' "
+            "GROUP BY stream HAVING sum(pending) <> 0"
         ).fetchall()
     )
-    found: dict[str, int] = {}
-    differences = []
-    for path in _files_below(directory / PENDING):
-        relative = path.relative_to(directory).as_posix()
-        if path.name.startswith(TEMPORARY):
-            continue
-        try:
-            rows = count_rows(str(path))
-        except UNREADABLE as error:
-            differences.append(f"{relative} cannot be read: {type(error).__name__}")
-            continue
-        stream = relative.split("/")[1]
-        found[stream] = found.get(stream, 0) + rows
-    for stream in sorted(counted.keys() | found.keys()):
-        if counted.get(stream, 0) != found.get(stream, 0):
-            differences.append(f"stream {stream}: {counted.get(stream, 0):,} counted, {found.get(stream, 0):,} in {PENDING}/")
-    result.settle(f"pending = records in {PENDING}/ ({sum(counted.values()):,})", differences)
+    spooled: dict[str, int] = {}
+    for row in files:
+        if row["path"].startswith(f"{PENDING}/"):
+            stream = row["path"].split("/")[1]
+            spooled[stream] = spooled.get(stream, 0) + row["row_count"]
+    differences = [
+        f"stream {stream}: {counted.get(stream, 0):,} counted, {spooled.get(stream, 0):,} in {PENDING}/{stream}/"
+        for stream in sorted(counted.keys() | spooled.keys())
+        if counted.get(stream, 0) != spooled.get(stream, 0)
+    ]
+    result.settle(f"pending records lie in {PENDING}/ ({sum(counted.values()):,})", differences)
+    listed = {row["path"] for row in files}
+    left = [path for path in _files_below(directory / PENDING) if path.relative_to(directory).as_posix() not in listed]
+    if left:
+        result.note(f"{len(left):,} files in {PENDING}/ are listed by no writer: of an interrupted run or delivery")
 
 
 def _check_streams(connection: duckdb.DuckDBPyConnection, files: list[dict[str, Any]], result: AuditResult) -> None:
     """Rows in a stream's listed files (recounted above) against what the ledger says was delivered."""
     stored: dict[str, int] = {}
     for row in files:
-        if row["table_or_stream"].startswith(f"{STREAMS}/"):
+        if row["table_or_stream"].startswith(f"{STREAMS}/") and not row["path"].startswith(f"{PENDING}/"):
             name = row["table_or_stream"].removeprefix(f"{STREAMS}/")
             stored[name] = stored.get(name, 0) + row["row_count"]
     delivered = connection.execute(
@@ -244,7 +246,7 @@ def _check_streams(connection: duckdb.DuckDBPyConnection, files: list[dict[str, 
         elif name in stored:
             result.passed(f"stream {name}: {number:,} delivered, recounted in its files")
         elif number:
-            result.note(f"stream {name}: {number:,} delivered by receipts only; its destination cannot be recounted from here")
+            result.note(f"stream {name}: {number:,} delivered, receipts only: its destination is not recounted")
         else:
             result.passed(f"stream {name}: nothing delivered")
 
@@ -256,7 +258,9 @@ def _check_payloads(directory: Path, connection: duckdb.DuckDBPyConnection, resu
         "WHERE payload IS NULL AND payload_sha256 IS NOT NULL AND payload_size > 0 ORDER BY 1"
     ).fetchall()
     missing = [
-        f"{WAREHOUSE}/{DEAD}/{digest} is missing" for (digest,) in rows if not (directory / WAREHOUSE / DEAD / digest).is_file()
+        f"{WAREHOUSE}/{DEAD}/{digest} is missing"
+        for (digest,) in rows
+        if not (directory / WAREHOUSE / DEAD / digest).is_file()
     ]
     result.settle(f"{len(rows):,} long payloads of dead letters lie in {WAREHOUSE}/{DEAD}/", missing)
 
@@ -267,7 +271,8 @@ def _check_repeated_ids(directory: Path, connection: duckdb.DuckDBPyConnection, 
         glob = part_glob(str(directory), table).replace("'", "''")
         rows = connection.execute(
             f"WITH repeated AS (SELECT {column} AS id FROM {table} GROUP BY {column} HAVING count(*) > 1), "
-            f"lines AS (SELECT {column} AS id, hour, regexp_extract(filename, '-([0-9]+)-[0-9]+[.]parquet$', 1) AS bucket "
+            f"lines AS (SELECT {column} AS id, hour, regexp_extract(filename, '-([0-9]+)-[0-9]+[.]parquet$', 1) "
+            f"AS bucket "
             f"FROM read_parquet('{glob}', filename = true, hive_partitioning = false, union_by_name = true) "
             f"WHERE {column} IN (FROM repeated)) "
             "SELECT id, count(*) AS times, count(DISTINCT (hour, bucket)) AS cells FROM lines GROUP BY id ORDER BY id"
@@ -277,14 +282,15 @@ def _check_repeated_ids(directory: Path, connection: duckdb.DuckDBPyConnection, 
         apart = [str(key) for key, times, cells in rows if times == cells]
         if apart:
             shown = ", ".join(apart[:_SHOWN]) + (", …" if len(apart) > _SHOWN else "")
-            result.note(f"{len(apart):,} ids of {table} are committed in two cells, with another time or device: {shown}")
+            result.note(f"{len(apart):,} ids of {table} are committed in two cells (other time or device): {shown}")
 
 
 def _summarise(connection: duckdb.DuckDBPyConnection, result: AuditResult) -> None:
     rows = connection.execute(
         "SELECT feed, sum(received) FILTER (stage = 'feed'), sum(empty) FILTER (stage = 'feed'), "
         "sum(dead_lettered) FILTER (stage = 'feed'), sum(duplicates) FILTER (stage = 'cell'), "
-        "sum(conflicts) FILTER (stage = 'cell'), sum(delivered) FILTER (stage = 'cell') FROM ledger GROUP BY feed ORDER BY feed"
+        "sum(conflicts) FILTER (stage = 'cell'), sum(delivered) FILTER (stage = 'cell') FROM ledger GROUP BY "
+        "feed ORDER BY feed"
     ).fetchall()
     for feed, *numbers in rows:
         received, empty, dead, duplicates, conflicts, kept = (number or 0 for number in numbers)

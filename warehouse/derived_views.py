@@ -1,8 +1,10 @@
-"""Views that answer the common questions, over the views of the tables. One entry per view; docs/warehouse.md lists them."""
+"""Views that answer the common questions, over the views of the tables; docs/warehouse.md lists them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+import pyarrow as pa
 
 from schemas.tables import DEVICE_EVENTS_HOURLY, DEVICE_USAGE_HOURLY, Table
 
@@ -23,11 +25,13 @@ class View:
 
 
 def _combined(table: Table) -> str:
-    """Partial sums of all writers and panes combined: one row per hour and key, labels of the latest writer and pane."""
+    """Partial sums of all writers and panes combined: one row per hour and key, labels of the latest pane."""
     keys = ["hour", *table.key]
     labels = [f"arg_max({name}, (writer, pane)) AS {name}" for name in table.labels]
     sums = [
-        f"sum({name}) AS {name}" if str(table.schema.field(name).type).startswith("decimal") else f"sum({name})::BIGINT AS {name}"
+        f"sum({name}) AS {name}"
+        if pa.types.is_decimal(table.schema.field(name).type)
+        else f"sum({name})::BIGINT AS {name}"
         for name in table.sums
     ]
     times = [
@@ -40,7 +44,8 @@ def _combined(table: Table) -> str:
 
 DEVICE_USAGE = View(
     "device_usage",
-    "usage and cost per device, hour, network, tariff, rate zone, unit and currency: device_usage_hourly with its partial sums added up",
+    "usage and cost per device, hour, network, tariff, rate zone, unit and currency: device_usage_hourly with "
+    "its partial sums added up",
     _combined(DEVICE_USAGE_HOURLY),
 )
 
@@ -54,8 +59,8 @@ COSTS = View(
     "costs",
     "what was billed per device, hour, network, tariff, rate zone and currency; never add two currencies",
     """
-    SELECT hour, organisation_id, organisation_name, endpoint_id, endpoint_name, iccid, operator_name, mcc, country, country_iso,
-           traffic_type, tariff_name, ratezone_name, currency, cost, volume_total, unit, records, unpriced_records
+    SELECT hour, organisation_id, organisation_name, endpoint_id, endpoint_name, iccid, operator_name, mcc, country,
+           country_iso, traffic_type, tariff_name, ratezone_name, currency, cost, volume_total, unit, records, unpriced_records
     FROM device_usage WHERE currency IS NOT NULL
     """,
 )
@@ -64,33 +69,36 @@ REJECTIONS = View(
     "rejections",
     "rejected attempts per device, hour, operator, country, RAT, type and reason",
     """
-    SELECT hour, organisation_id, organisation_name, endpoint_id, endpoint_name, operator_name, country_iso, rat, event_type,
-           reason, reason_domain, events AS rejections, first_time, last_time
+    SELECT hour, organisation_id, organisation_name, endpoint_id, endpoint_name, operator_name, country_iso, rat,
+           event_type, reason, reason_domain, events AS rejections, first_time, last_time
     FROM device_events WHERE outcome = 'rejected'
     """,
 )
 
-# Types: 11 and 12 blocked, 18-21 quota, 60 and 61 quota expired, 63 and 64 order limits, 65 traffic limit warning; and the
-# forced disconnect (type 0) by which a quota throttles. Thresholds count what is left on 18 and 20, what is used on 65.
+# Types: 11 and 12 blocked, 18-21 quota, 60 and 61 quota expired, 63 and 64 order limits, 65 traffic limit warning; and
+# the forced disconnect (type 0) by which a quota throttles. Thresholds count what is left on 18 and
+# 20, what is used on 65.
 LIMITS_REACHED = View(
     "limits_reached",
-    "an event by which a device or organisation passed a limit; used_this_month sums the usage records of the same device and "
-    "traffic type (data where the event names none) from the start of the event's month until the event",
+    "an event by which a device or organisation passed a limit; used_this_month sums the usage records of the "
+    "same device and traffic type (data where the event names none) from the start of the event's month until the event",
     """
     WITH passed AS (
-      SELECT hour, event_id, event_time, event_type, organisation_id, organisation_name, endpoint_id, endpoint_name, iccid,
-             reason AS limit_passed,
+      SELECT hour, event_id, event_time, event_type, organisation_id, organisation_name, endpoint_id, endpoint_name,
+             iccid, reason AS limit_passed,
              coalesce(quota_traffic_type, CASE WHEN event_type_id IN (20, 21, 61) THEN 'sms'
                                                WHEN endpoint_id IS NOT NULL THEN 'data' END) AS traffic_type,
              CASE WHEN event_type_id IN (18, 20) THEN 100 - quota_threshold_percent
                   WHEN event_type_id IN (19, 21) THEN 100 ELSE quota_threshold_percent END AS used_percent,
              quota_volume AS quota_left, quota_threshold_volume, description
       FROM events
-      WHERE event_type_id IN (11, 12, 18, 19, 20, 21, 60, 61, 63, 64, 65) OR (event_type_id = 0 AND reason = 'throttled')
+      WHERE event_type_id IN (11, 12, 18, 19, 20, 21, 60, 61, 63, 64, 65) 
+         OR (event_type_id = 0 AND reason = 'throttled')
     ), used AS (
       SELECT passed.event_id, any_value(usage.unit) AS unit, sum(usage.volume_total) AS used_this_month
       FROM passed JOIN usage ON usage.endpoint_id = passed.endpoint_id AND usage.traffic_type = passed.traffic_type
-       AND coalesce(usage.end_time, usage.start_time) BETWEEN date_trunc('month', passed.event_time) AND passed.event_time
+       AND coalesce(usage.end_time, usage.start_time)
+           BETWEEN date_trunc('month', passed.event_time) AND passed.event_time
       GROUP BY passed.event_id
     )
     SELECT passed.*, used.used_this_month, used.unit FROM passed LEFT JOIN used USING (event_id)
@@ -99,7 +107,8 @@ LIMITS_REACHED = View(
 
 SESSIONS = View(
     "sessions",
-    "a data session: what signalling says (types 3 and 5) beside what usage records add up to; closed = its end was seen",
+    "a data session: what signalling says (types 3 and 5) beside what usage records add up to; closed = its end "
+    "was seen",
     """
     WITH signalled AS (
       SELECT session_id, any_value(organisation_id) AS organisation_id, any_value(endpoint_id) AS endpoint_id,
@@ -119,8 +128,10 @@ SESSIONS = View(
       FROM usage WHERE session_id IS NOT NULL AND traffic_type = 'data' GROUP BY session_id, unit, currency
     )
     SELECT session_id, coalesce(s.organisation_id, m.organisation_id) AS organisation_id,
-           coalesce(s.endpoint_id, m.endpoint_id) AS endpoint_id, coalesce(s.endpoint_name, m.endpoint_name) AS endpoint_name,
-           coalesce(s.operator_name, m.operator_name) AS operator_name, coalesce(s.country_iso, m.country_iso) AS country_iso,
+           coalesce(s.endpoint_id, m.endpoint_id) AS endpoint_id,
+           coalesce(s.endpoint_name, m.endpoint_name) AS endpoint_name,
+           coalesce(s.operator_name, m.operator_name) AS operator_name,
+           coalesce(s.country_iso, m.country_iso) AS country_iso,
            coalesce(s.rat, m.rat) AS rat, s.apn, coalesce(s.signalled_start, m.first_use) AS started,
            coalesce(s.signalled_end, m.last_use) AS ended, s.signalled_end IS NOT NULL AS closed,
            coalesce(s.session_seconds, date_diff('second', coalesce(s.signalled_start, m.first_use),
@@ -134,7 +145,8 @@ FAILED_LOGINS = View(
     "failed_logins",
     "a failed login of a user (type 6) or of an application (type 7); holds personal data",
     """
-    SELECT hour, event_time, event_id, event_type, organisation_id, organisation_name, user_username, source_ip, reason, description
+    SELECT hour, event_time, event_id, event_type, organisation_id, organisation_name, user_username, source_ip,
+           reason, description
     FROM events WHERE event_type_id IN (6, 7)
     """,
 )

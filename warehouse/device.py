@@ -19,7 +19,8 @@ from warehouse.views import connect
 
 _REMEDIES = {
     "device": "look at the device: its power, antenna, modem, SIM seat, APN and IMEI",
-    "connectivity": "look at the network: coverage, the operator and its roaming agreement; another operator may accept it",
+    "connectivity": "look at the network: coverage, the operator, its roaming agreement; another operator may "
+    "accept it",
     "account": "look at the account: activation, limits, quotas, coverage policy and service profile of the device",
     "application": "look at the application side: call-back URL, VPN or cloud connection",
     "platform": "look at us: the connectivity platform itself refused or failed",
@@ -102,7 +103,7 @@ def timeline(output: str | os.PathLike[str], key: str, limit: int | None = None)
                 fault, verdict = judge(entries)
                 return Timeline(label, matched, entries[-limit:] if limit else entries, fault, verdict)
     tried = ", ".join(matched for matched, _ in _conditions(digits))
-    raise WarehouseError(f"device {key}: no event and no usage record has it as {tried}; check the number and the directory")
+    raise WarehouseError(f"device {key}: no event and no usage record has it as {tried}; check number and directory")
 
 
 def _conditions(digits: str) -> list[tuple[str, str]]:
@@ -113,7 +114,7 @@ def _conditions(digits: str) -> list[tuple[str, str]]:
     if len(digits) in (19, 20):
         found.append(("ICCID", f"iccid_19 = '{digits[:19]}'"))
     if len(digits) in (15, 16):
-        # The last digit of an IMEI is a check digit, the last two of an IMEISV its software version: 14 digits identify.
+        # The last digit of an IMEI is a check digit, the last two of an IMEISV a software version: 14 digits identify.
         found.append(("IMEI", f"(imei[:14] = '{digits[:14]}' OR imei_raw = '{digits}')"))
     return found
 
@@ -122,7 +123,8 @@ def _label(connection: duckdb.DuckDBPyConnection, condition: str) -> str | None:
     columns = "endpoint_id, endpoint_name, iccid, imei, organisation_name"
     row = connection.execute(
         f"SELECT {columns} FROM (SELECT {columns}, event_time AS time FROM events WHERE {condition} UNION ALL "
-        f"SELECT {columns}, coalesce(end_time, start_time) AS time FROM usage WHERE {condition}) ORDER BY time DESC LIMIT 1"
+        f"SELECT {columns}, coalesce(end_time, start_time) AS time FROM usage WHERE {condition}) ORDER BY time "
+        f"DESC LIMIT 1"
     ).fetchone()
     if row is None:
         return None
@@ -140,8 +142,8 @@ def _entries(connection: duckdb.DuckDBPyConnection, condition: str) -> list[Entr
     rows = connection.execute(
         f"""
         SELECT event_time, 'signalling', coalesce(event_type, event_type_received, 'type ' || event_type_id),
-               concat_ws(' ', operator_name, country_iso, rat), outcome, reason, reason_domain, device_state, severity, category,
-               coalesce(description, ''), event_id
+               concat_ws(' ', operator_name, country_iso, rat), outcome, reason, reason_domain, device_state, severity,
+               category, coalesce(description, ''), event_id
         FROM events WHERE {condition}
         UNION ALL
         SELECT coalesce(end_time, start_time), 'usage', traffic_type, concat_ws(' ', operator_name, country_iso, rat),
@@ -162,13 +164,16 @@ def _tidy(row: tuple[Any, ...]) -> tuple[Any, ...]:
 def judge(entries: list[Entry]) -> tuple[str, str]:
     """Where the fault lies, and the conclusion in one line, from a timeline in order of time.
 
-    A trouble counts until a later sign of life clears it: traffic or an accepted data session clears all, an accepted attach
-    clears what kept the device from attaching, but not a data session that was refused (a device without quota attaches
-    for ever). A reason names its domain; silence after the device went offline points at the device and its coverage.
+    A trouble counts until a later sign of life clears it: traffic or an accepted data session clears all, an accepted
+    attach clears what kept the device from attaching, but not a data session that was refused (a device without quota
+    attaches for ever). A reason names its domain; silence after the device went offline points at the device and its
+    coverage.
     """
     if not entries:
         return "unknown", "nothing is known about this device"
-    connected = _last(entries, lambda entry: entry.kind == "usage" or (entry.outcome == "accepted" and entry.state == "online"))
+    connected = _last(
+        entries, lambda entry: entry.kind == "usage" or (entry.outcome == "accepted" and entry.state == "online")
+    )
     attached = _last(entries, lambda entry: entry.outcome == "accepted")
     alive = max(connected, attached)
     troubles = [
@@ -204,7 +209,7 @@ def _blame(troubles: list[Entry]) -> tuple[str, str]:
 
 
 def _decisive(troubles: list[Entry]) -> Entry:
-    """The newest entry that refused, failed or blocked; else the newest with a reason (a warning of a threshold, a purge)."""
+    """The newest entry that refused, failed or blocked; else the newest with a reason (a warning, a purge)."""
     refused = [entry for entry in troubles if entry.outcome in ("rejected", "failed") or entry.state == "blocked"]
     return (refused or troubles)[-1]
 

@@ -12,7 +12,7 @@ from schemas.tables import DEVICE_EVENTS_HOURLY, DEVICE_USAGE_HOURLY
 
 @dataclass(frozen=True)
 class Equation:
-    """One equation: its text, the query for its differences, and whether it reads rows of tables (else the ledger only)."""
+    """One equation: its text, the query for its differences, and whether it reads more than the ledger."""
 
     text: str
     differences: str
@@ -44,7 +44,7 @@ def _within(stage: str, right: str, *group: str) -> Equation:
 
 
 def _between(text: str, left: str, right: str, *group: str, reads_rows: bool = False) -> Equation:
-    """Two queries with the columns `group` and a number n agree in every group; a group that one of them lacks counts 0."""
+    """Two queries with the columns `group` and a number n agree in every group; a missing group counts 0."""
     on = " AND ".join(f"l.{column} IS NOT DISTINCT FROM r.{column}" for column in group)
     columns = ", ".join(f"coalesce(l.{column}, r.{column}) AS {column}" for column in group)
     query = (
@@ -58,10 +58,12 @@ def _between(text: str, left: str, right: str, *group: str, reads_rows: bool = F
 _CELL_DELIVERED = "SELECT writer, feed, hour, sum(delivered) AS n FROM ledger WHERE stage = 'cell' GROUP BY ALL"
 _STREAMS = "SELECT DISTINCT writer, feed, stream FROM ledger WHERE stage = 'stream' AND unit = '{unit}'"
 _STREAM_RECEIVED = (
-    "SELECT writer, feed, stream, hour, sum(received) AS n FROM ledger WHERE stage = 'stream' AND unit = '{unit}' GROUP BY ALL"
+    "SELECT writer, feed, stream, hour, sum(received) AS n FROM ledger WHERE stage = 'stream' AND unit = '{unit}' "
+    "GROUP BY ALL"
 )
 _TABLE_ROWS = (
-    "SELECT writer, CASE WHEN table_or_stream IN ('usage', 'device_usage_hourly') THEN 'usage' ELSE 'events' END AS feed, "
+    "SELECT writer, "
+    "CASE WHEN table_or_stream IN ('usage', 'device_usage_hourly') THEN 'usage' ELSE 'events' END AS feed, "
     "hour, sum(row_count) AS n FROM ledger_files WHERE table_or_stream IN ({tables}) GROUP BY ALL"
 )
 _RECORD_TABLES = "'events', 'usage'"
@@ -88,7 +90,8 @@ def _aggregate(text: str, partial_sums: str, rows: str, where: str) -> Equation:
 
 
 _DEVICE_PLACE = (
-    "'writer ' || writer || ', hour ' || strftime(hour, '%Y-%m-%dT%H') || ', endpoint ' || coalesce(endpoint_id::VARCHAR, 'none')"
+    "'writer ' || writer || ', hour ' || strftime(hour, '%Y-%m-%dT%H') || ', endpoint ' || "
+    "coalesce(endpoint_id::VARCHAR, 'none')"
 )
 _USAGE_GROUP = "writer, hour, organisation_id, endpoint_id, traffic_type, unit, currency"
 _USAGE_SUMS = "sum(volume_rx) AS rx, sum(volume_tx) AS tx, sum(volume_total) AS total, sum(cost) AS cost"
@@ -102,14 +105,18 @@ _LETTERS_COUNTED = """
     SELECT writer, feed, stream, sum(dead_lettered) AS n FROM ledger WHERE stage = 'stream' GROUP BY ALL
 """
 _LETTERS_WRITTEN = """
-    SELECT writer, feed, CASE kind WHEN 'conflict' THEN 'id conflicts' WHEN 'delivery' THEN stream END AS stream, count(*) AS n
+    SELECT writer, feed, CASE kind WHEN 'conflict' THEN 'id conflicts' WHEN 'delivery' THEN stream END AS stream,
+           count(*) AS n
     FROM dead_letters GROUP BY ALL
 """
 
 EQUATIONS = (
     _within("feed", "empty + dead_lettered + decoded", "writer", "feed"),
     _within("cell", "duplicates + conflicts + delivered", "writer", "feed", "hour", "pane"),
-    _within("stream", "filtered_out + delivered + dead_lettered + pending", "writer", "feed", "stream", "unit", "hour", "pane"),
+    _within(
+        "stream", "filtered_out + delivered + dead_lettered + pending",
+        "writer", "feed", "stream", "unit", "hour", "pane",
+    ),
     _between(
         "feed.decoded = cell.received",
         "SELECT writer, feed, sum(decoded) AS n FROM ledger WHERE stage = 'feed' GROUP BY ALL",
@@ -137,7 +144,8 @@ EQUATIONS = (
     ),
     _aggregate(
         "sums of device_usage_hourly = sums over usage",
-        f"SELECT {_USAGE_GROUP}, {_USAGE_SUMS}, sum(records)::BIGINT AS records, sum(unpriced_records)::BIGINT AS unpriced "
+        f"SELECT {_USAGE_GROUP}, {_USAGE_SUMS}, sum(records)::BIGINT AS records, "
+        f"sum(unpriced_records)::BIGINT AS unpriced "
         f"FROM {DEVICE_USAGE_HOURLY.name} GROUP BY {_USAGE_GROUP}",
         f"SELECT {_USAGE_GROUP}, {_USAGE_SUMS}, count(*) AS records, count(*) - count(cost) AS unpriced "
         f"FROM usage GROUP BY {_USAGE_GROUP}",
@@ -145,9 +153,11 @@ EQUATIONS = (
     ),
     _aggregate(
         "sums of device_events_hourly = counts over events",
-        f"SELECT {_EVENTS_GROUP}, sum(events)::BIGINT AS events, sum(alerts)::BIGINT AS alerts, min(first_time) AS first_time, "
+        f"SELECT {_EVENTS_GROUP}, sum(events)::BIGINT AS events, sum(alerts)::BIGINT AS alerts, "
+        f"min(first_time) AS first_time, "
         f"max(last_time) AS last_time FROM {DEVICE_EVENTS_HOURLY.name} GROUP BY {_EVENTS_GROUP}",
-        f"SELECT {_EVENTS_GROUP}, count(*) AS events, count(*) FILTER (alert) AS alerts, min(event_time) AS first_time, "
+        f"SELECT {_EVENTS_GROUP}, count(*) AS events, count(*) FILTER (alert) AS alerts, "
+        f"min(event_time) AS first_time, "
         f"max(event_time) AS last_time FROM events GROUP BY {_EVENTS_GROUP}",
         _DEVICE_PLACE,
     ),

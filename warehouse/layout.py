@@ -1,8 +1,8 @@
 """Where things lie in a finished output directory, and how its files are counted and checked.
 
 Names (see docs/warehouse.md): ``DIR/warehouse/<table>/…/part-<writer>-….parquet``, ``DIR/streams/<name>/…``,
-``DIR/pending/<stream>/…``, ``DIR/warehouse.duckdb``, ``DIR/report.html``, ``DIR/run.json``. A file whose name begins with
-``.tmp-`` was being written when its writer stopped and is never read.
+``DIR/pending/<stream>/…``, ``DIR/warehouse.duckdb``, ``DIR/report.html``, ``DIR/run.json``. A file whose name begins
+with ``.tmp-`` was being written when its writer stopped and is never read.
 """
 
 from __future__ import annotations

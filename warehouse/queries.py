@@ -1,6 +1,7 @@
 """The questions that the warehouse must answer, each by one short query over its views.
 
-`QUERIES` is the only place where they stand: docs/queries.md is written from it (`queries_page`) and a test runs them all.
+`QUERIES` is the only place where they stand: docs/queries.md is written from it (`queries_page`) and a test runs them
+all.
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ FROM limits_reached
 WHERE event_time >= '2026-10-26' AND event_time < '2026-11-02' AND endpoint_id IS NOT NULL
 ORDER BY event_time
 """,
-        "`used_percent` and `quota_left` are what the event says; `used_this_month` is what usage records of the same traffic "
-        "type add up to in the event's month until then. For the running week write `event_time >= date_trunc('week', now())`.",
+        "`used_percent` and `quota_left` are what the event says; `used_this_month` is what usage records of the "
+        "same traffic "
+        "type add up to in the event's month until then. For the running week write `event_time >= "
+        "date_trunc('week', now())`.",
     ),
     Question(
         "usage_by_network",
@@ -64,7 +67,8 @@ WHERE endpoint_id = 1001 AND (reason IS NOT NULL OR device_state IS NOT NULL)
 ORDER BY event_time DESC
 LIMIT 10
 """,
-        "The newest line says it. `data-streamer device DIR 1001` shows it beside the usage and draws the conclusion; an "
+        "The newest line says it. `data-streamer device DIR 1001` shows it beside the usage and draws the "
+        "conclusion; an "
         "ICCID or IMEI will do as well.",
     ),
     Question(
@@ -86,7 +90,8 @@ FROM final_hours
 GROUP BY hour
 ORDER BY hour
 """,
-        "Final: every writer that touched the hour closed it, and nothing waits for a destination. A later run can reopen it.",
+        "Final: every writer that touched the hour closed it, and nothing waits for a destination. A later run "
+        "can reopen it.",
     ),
     Question(
         "hours_changed",
@@ -106,7 +111,8 @@ SELECT session_id, endpoint_id, started, seconds, closed, volume_total, signalle
 FROM sessions
 ORDER BY started
 """,
-        "`volume_total` is the sum of the usage records, `signalled_volume` what the end of the session (type 5) reports.",
+        "`volume_total` is the sum of the usage records, `signalled_volume` what the end of the session (type 5) "
+        "reports.",
     ),
     Question(
         "failed_logins",
@@ -129,7 +135,8 @@ QUERIES: dict[str, str] = {question.name: question.sql.strip() for question in Q
 def queries_page() -> str:
     """docs/queries.md, as Markdown."""
     parts = [
-        "# Questions and queries\n\nEach question by one query over the views of [the warehouse](warehouse.md). Run one with "
+        "# Questions and queries\n\nEach question by one query over the views of [the warehouse](warehouse.md). "
+        "Run one with "
         '`data-streamer sql DIR "…"`. Dates and ids are examples. This page is written from `warehouse/queries.py` '
         "(`python -m warehouse.queries > docs/queries.md`); a test runs every query.\n"
     ]

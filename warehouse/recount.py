@@ -24,8 +24,9 @@ from isal import igzip, isal_zlib
 _CHUNK = 1 << 20
 _CHECKSUM = "xxh3_128"
 
-UNREADABLE = (
-    OSError, EOFError, ValueError, StopIteration, IndexError, zlib.error, isal_zlib.error, pa.ArrowException,
+UNREADABLE: tuple[type[Exception], ...] = (
+    OSError, EOFError, ValueError, StopIteration, IndexError, zlib.error,
+    cast(type[Exception], isal_zlib.error), pa.ArrowException,
     msgspec.DecodeError, csv.Error,
 )  # fmt: skip
 """What the readers of the formats raise on a file that is cut short or changed."""
@@ -61,7 +62,7 @@ def problem(path: str, row_count: int | None, size: int | None, checksum: str | 
 
 
 def count_rows(path: str) -> int:
-    """Rows of a file by its format: Parquet, Avro, Arrow, CSV (header apart), JSON array, NDJSON; gzip of the text forms.
+    """Rows of a file by its format: Parquet, Avro, Arrow, CSV (header apart), JSON array, NDJSON; gzip of texts.
 
     Raises:
       UnknownFormat: the file's suffix is none of these.
@@ -96,13 +97,11 @@ def _digest(path: str) -> tuple[int, str]:
 def _opened(path: str) -> Iterator[IO[bytes]]:
     """The stored bytes; Beam would decompress by suffix otherwise."""
     if re.match(r"[a-z0-9+]+://", path):
-        file = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        opened = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
     else:
-        file = Path(path).open("rb")
-    try:
+        opened = Path(path).open("rb")  # noqa: SIM115 - closed by the with statement below
+    with opened as file:
         yield file
-    finally:
-        file.close()
 
 
 def _count_lines(file: IO[bytes]) -> int:
@@ -133,7 +132,8 @@ def _count_avro(file: IO[bytes]) -> int:
 
 
 def _count_arrow(file: IO[bytes]) -> int:
-    return sum(batch.num_rows for batch in pa.ipc.open_stream(file))
+    with pa.ipc.open_file(pa.PythonFile(file, mode="r")) as reader:
+        return sum(reader.get_batch(number).num_rows for number in range(reader.num_record_batches))
 
 
 _COUNTERS: dict[str, Callable[[IO[bytes]], int]] = {

@@ -53,7 +53,7 @@ def query(output: str | os.PathLike[str], sql: str, limit: int | None = None) ->
     with connect(output) as connection:
         try:
             cursor = connection.execute(sql)
-            if cursor.description is None:
+            if not cursor.description:
                 return Answer([], [], [])
             rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit + 1)
         except duckdb.Error as error:

@@ -2,13 +2,15 @@
 
 Two ways in, with the same views:
 
-* `connect` opens an in-memory connection whose views name the directory's absolute path: always right, whatever the working
-  directory, also while another program holds ``DIR/warehouse.duckdb`` open. The commands ``sql``, ``report`` and ``device`` use it.
-* `create_views` writes ``DIR/warehouse.duckdb`` for the plain ``duckdb`` client and for notebooks. Its views hold relative
-  paths, so that the directory can be moved: they resolve from inside DIR, or anywhere after ``SET file_search_path='DIR'``.
+* `connect` opens an in-memory connection whose views name the directory's absolute path: always right, whatever the
+  working directory, also while another program holds ``DIR/warehouse.duckdb`` open. The commands ``sql``, ``report``
+  and ``device`` use it.
+* `create_views` writes ``DIR/warehouse.duckdb`` for the plain ``duckdb`` client and for notebooks. Its views hold
+  relative paths, so that the directory can be moved: they resolve from inside DIR, or anywhere after ``SET
+  file_search_path='DIR'``.
 
-Each table is read by the columns of `schemas.tables`: a part that was written before a column existed gives null for it, and
-a query opens only the parts that it needs (`union_by_name` would open all of them at every start).
+Each table is read by the columns of `schemas.tables`: a part that was written before a column existed gives null for
+it, and a query opens only the parts that it needs (`union_by_name` would open all of them at every start).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A small, consistent output directory, written without the pipeline: one writer, two devices, three hours, two streams.
+"""A small, consistent output directory, written without the pipeline: one writer, two devices, three hours.
 
-`build_output` writes the same layout and the same ledger as a run does, so that the readers in `warehouse/` can be tested
-alone; `break_…` helpers are left to the tests.
+`build_output` writes the same layout and the same ledger as a run does, so that the readers in `warehouse/` can be
+tested alone.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _hour(moment: datetime.datetime) -> datetime.datetime:
     return moment.replace(minute=0, second=0, microsecond=0)
 
 
-def _event(number: int, minutes: int, type_id: int | None, name: str | None, category: str, **values: Any) -> dict[str, Any]:
+def _event(number: int, minutes: int, type_id: int, name: str | None, category: str, **values: Any) -> dict[str, Any]:
     moment = _at(minutes)
     base = {
         "hour": _hour(moment), "event_id": number, "event_time": moment, "event_type_id": type_id, "event_type": name,
@@ -105,12 +105,15 @@ def event_rows(name: str = "Vodafone IT") -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _usage(number: int, minutes: int, volume: str, cost: str | None, device: dict[str, Any], **values: Any) -> dict[str, Any]:
+def _usage(
+    number: int, minutes: int, volume: str, cost: str | None, device: dict[str, Any], **values: Any
+) -> dict[str, Any]:
     end = _at(minutes)
     base = {
         "hour": _hour(end), "usage_id": number, "start_time": _at(minutes - 10), "end_time": end,
-        "traffic_type": "data", "traffic_type_id": 5, "unit": "MB", "volume_rx": Decimal(volume), "volume_tx": Decimal("0.5"),
-        "volume_total": Decimal(volume) + Decimal("0.5"), "cost": None if cost is None else Decimal(cost), "currency": "EUR",
+        "traffic_type": "data", "traffic_type_id": 5, "unit": "MB", "volume_rx": Decimal(volume),
+        "volume_tx": Decimal("0.5"), "volume_total": Decimal(volume) + Decimal("0.5"),
+        "cost": None if cost is None else Decimal(cost), "currency": "EUR",
         "operator_id": 12, "operator_name": "Vodafone IT", "mcc": "222", "mnc": "10", "country": "Italy",
         "country_iso": "IT", "tariff_id": 3, "tariff_name": "Flex", "ratezone_id": 4, "ratezone_name": "Zone 1",
         "ingest_time": START, **_LINEAGE,
@@ -146,7 +149,8 @@ def aggregate_rows(table_name: str, rows: Iterable[dict[str, Any]]) -> list[dict
         if table_name == "device_usage_hourly":
             costs = [row["cost"] for row in members if row["cost"] is not None]
             out.update({name: sum(row[name] for row in members) for name in ("volume_rx", "volume_tx", "volume_total")})
-            out.update(cost=sum(costs) if costs else None, records=len(members), unpriced_records=len(members) - len(costs))
+            out.update(cost=sum(costs) if costs else None)
+            out.update(records=len(members), unpriced_records=len(members) - len(costs))
         else:
             times = [row["event_time"] for row in members]
             out.update(events=len(members), alerts=sum(row["alert"] for row in members))
@@ -204,9 +208,11 @@ def _count_by_hour(rows: Iterable[dict[str, Any]]) -> dict[datetime.datetime, in
 
 
 def _count(stage: str, feed: str, **values: Any) -> dict[str, Any]:
-    numbers = dict.fromkeys(
-        ("received", "empty", "decoded", "duplicates", "conflicts", "dead_lettered", "filtered_out", "delivered", "pending"), 0
-    )
+    names = (
+        "received", "empty", "decoded", "duplicates", "conflicts", "dead_lettered", "filtered_out", "delivered",
+        "pending",
+    )  # fmt: skip
+    numbers = dict.fromkeys(names, 0)
     clock = START + datetime.timedelta(days=1)
     return {
         "writer": WRITER, "stage": stage, "feed": feed, "unit": "records", "final": False, "published_time": clock,
@@ -214,7 +220,9 @@ def _count(stage: str, feed: str, **values: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _ledger(events: list[dict[str, Any]], usage: list[dict[str, Any]], selected: dict[datetime.datetime, int]) -> list[dict[str, Any]]:
+def _ledger(
+    events: list[dict[str, Any]], usage: list[dict[str, Any]], selected: dict[datetime.datetime, int]
+) -> list[dict[str, Any]]:
     rows = []
     for feed, records in (("events", events), ("usage", usage)):
         hours = _count_by_hour(records)
@@ -238,7 +246,9 @@ def _ledger(events: list[dict[str, Any]], usage: list[dict[str, Any]], selected:
 def _dead_letters(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if not events:
         return []
-    shared = {"feed": "events", "source_file": "in/feed.ndjson", "ingest_time": START, "writer": WRITER, "schema_version": 1}
+    shared = {
+        "feed": "events", "source_file": "in/feed.ndjson", "ingest_time": START, "writer": WRITER, "schema_version": 1,
+    }  # fmt: skip
     return [
         {"id": "a", "kind": "malformed", "reason": "not_json", "message": "expected JSON", "payload": b"{oops",
          "payload_size": 5, "byte_offset": 10, **shared},
@@ -254,7 +264,8 @@ def build_output(directory: Path, *, hostile: bool = False, empty: bool = False)
     usage = [] if empty else usage_rows(name)
     if hostile:
         for row in (*events, *usage):
-            row.update({column: HOSTILE for column in ("endpoint_name", "organisation_name", "description") if column in row})
+            names = ("endpoint_name", "organisation_name", "description")
+            row.update({column: HOSTILE for column in names if column in row})
     builder = _Builder(directory)
     builder.by_hour("events", events)
     builder.by_hour("usage", usage)
@@ -283,8 +294,8 @@ def commit_files(directory: Path, listed: dict[str, Any]) -> None:
 def write_run_file(directory: Path, **stream: Any) -> None:
     """Write run.json with one stream; `stream` replaces fields of its status."""
     status = {
-        "name": STREAM, "title": "Warnings", "content": "events", "destination": "files", "state": "running", "delivered": 8,
-        "pending": 0, "filtered_out": 4, "dead_lettered": 0, "error": None, "remedy": None, **stream,
+        "name": STREAM, "title": "Warnings", "content": "events", "destination": "files", "state": "running",
+        "delivered": 8, "pending": 0, "filtered_out": 4, "dead_lettered": 0, "error": None, "remedy": None, **stream,
     }  # fmt: skip
-    run = {"writer": WRITER, "started": "2026-10-29T10:00:00Z", "finished": "2026-10-29T10:00:04Z", "streams": [status], "inputs": []}
+    run = {"writer": WRITER, "finished": 1793527204000000, "streams": [status]}
     (directory / "run.json").write_text(json.dumps(run))

@@ -20,7 +20,8 @@ DOMAIN_COLOURS = {
 }
 # Adjacent colours differ in lightness too, so that neighbours in a stack are told apart without seeing hue.
 _CATEGORY_COLOURS = (
-    "#3b7dd8", "#8fc1f0", "#2f9e8f", "#a5d9a0", "#e0a02b", "#f3d48a", "#8d6cc4", "#cdb8ea", "#d1453b", "#f0a79f", "#8b949e",
+    "#3b7dd8", "#8fc1f0", "#2f9e8f", "#a5d9a0", "#e0a02b", "#f3d48a", "#8d6cc4", "#cdb8ea", "#d1453b", "#f0a79f",
+    "#8b949e",
 )  # fmt: skip
 _NEUTRAL = "#8b949e"
 _LONGEST_LABEL = 34

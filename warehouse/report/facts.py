@@ -146,7 +146,7 @@ def read_run(output: Path) -> Row:
     try:
         run = json.loads(path.read_bytes())
     except ValueError as error:
-        raise WarehouseError(f"{path}: expected JSON as a run writes it: {error}; run the same command again") from error
+        raise WarehouseError(f"{path}: expected JSON as a run writes it: {error}; run the command again") from error
     if not isinstance(run, dict):
         raise WarehouseError(f"{path}: expected a JSON object; run the same command again")
     return run
@@ -266,7 +266,8 @@ _LIMIT_DEVICES = f"""
 SELECT event_time AS time, endpoint_id, coalesce(endpoint_name, organisation_name) AS name, limit_passed, used_percent,
        quota_left, used_this_month, coalesce(unit, CASE traffic_type WHEN 'sms' THEN 'SMS' ELSE 'MB' END) AS unit
 FROM limits_reached
-QUALIFY row_number() OVER (PARTITION BY endpoint_id, organisation_id, limit_passed ORDER BY event_time DESC, event_id) = 1
+QUALIFY row_number() OVER (PARTITION BY endpoint_id, organisation_id, limit_passed ORDER BY event_time DESC,
+  event_id) = 1
 ORDER BY time DESC, event_id LIMIT {_TOP}
 """
 

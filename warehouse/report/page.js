@@ -11,6 +11,10 @@
     const layout = figure.layout;
     layout.font = { family: theme.getPropertyValue("--font").trim(), size: 12, color: text };
     layout.hoverlabel = { bgcolor: card, bordercolor: grid, font: { color: theme.getPropertyValue("--text").trim() } };
+    // On a narrow screen the legend stands in one column: give it its own height instead of the bars'.
+    if (element.clientWidth < 480 && layout.showlegend) {
+      layout.height += 19 * Math.max(0, figure.data.length - 2);
+    }
     for (const axis of [layout.xaxis, layout.yaxis]) {
       axis.gridcolor = grid;
       axis.linecolor = grid;
