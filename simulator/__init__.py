@@ -1,4 +1,4 @@
-"""Feeds of known truth: realistic records of a simulated fleet, dirty on demand, and what a correct pipeline finds in them.
+"""Feeds of known truth: realistic records of a simulated fleet, dirty on demand, and what is true of them.
 
 `simulate` writes ``events`` and ``usage`` files and ``truth.json``; the same options give the same bytes.
 """

@@ -1,7 +1,7 @@
 """The events that the simulator can write, and what each of them means.
 
-The expected category, outcome, reason and domain are stated here by hand, apart from the pipeline's own catalogue, so that
-``truth.json`` is a second opinion and not an echo. Texts are those of emnify's and 1NCE's published events.
+The expected category, outcome, reason and domain are stated here by hand, apart from the pipeline's own catalogue, so
+that ``truth.json`` is a second opinion and not an echo. Texts are those of emnify's and 1NCE's published events.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ LIMIT_TYPES = (11, 18, 19, 20, 21, 65)
 class Variant:
     """One kind of event: what it says, and what it must be understood as.
 
-    ``scope`` is ``device``, ``organisation`` or ``user``; ``detail`` names its builder in `simulator.details`; ``weight`` is
-    its share among the variants of its group.
+    ``scope`` is ``device``, ``organisation`` or ``user``; ``detail`` names its builder in `simulator.details`; ``weight``
+    is its share among the variants of its group.
     """
 
     type_id: int
@@ -135,15 +135,18 @@ def _attach_rejected(number: int, cause: str, reason: str, domain: str, weight: 
     return Variant(number, _WARN, _NETWORK, False, text, "rejected", reason, domain, weight=weight)
 
 
+_NOT_SUPPORTED = (
+    "This operator is currently not supported for this IMSI. A different IMSI or operator will be used for the network "
+    "registration."
+)
+
 ATTACH_REJECTED = (
     _attach_rejected(
         1,
-        "This operator is currently not supported for this IMSI. A different IMSI or operator will be used for the network "
-        "registration.", "operator_not_supported", "connectivity", 30),
+        _NOT_SUPPORTED, "operator_not_supported", "connectivity", 30),
     _attach_rejected(
         2,
-        "This operator is currently not supported for this IMSI. A different IMSI or operator will be used for the network "
-        "registration.", "operator_not_supported", "connectivity", 20),
+        _NOT_SUPPORTED, "operator_not_supported", "connectivity", 20),
     _attach_rejected(1, "Roaming not allowed.", "roaming_not_allowed", "connectivity", 6),
     _attach_rejected(2, "PLMN not allowed.", "roaming_not_allowed", "connectivity", 4),
     _attach_rejected(1, "The network is not part of the coverage policy.", "coverage_policy", "account", 5),
@@ -170,7 +173,7 @@ PDP_REJECTED = (
     _pdp_rejected("quota volume of endpoint is exhausted and defined action is to block data traffic.",
     "quota_exhausted",
                   "account", 14),
-    _pdp_rejected("IMEI lock active, but IMEIs do not match, EP IMEI={imei}, IMEI provided from network = 3569380356438090",
+    _pdp_rejected("IMEI lock active, but IMEIs do not match, EP IMEI={imei}, IMEI provided from network = 356938035643809",
                   "imei_lock_mismatch", "device", 5),
     _pdp_rejected("endpoint is currently blocked due to exceeded traffic limit.", "traffic_limit_exceeded", "account",
     10),

@@ -1,4 +1,4 @@
-"""Simulated records as columns: what happened, before it is written in any rendering. All times are microseconds, UTC."""
+"""Simulated records as columns: what happened, before it is written in any rendering. Times are microseconds, UTC."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class UsageColumns(_Columns):
 
 @dataclass
 class EventColumns(_Columns):
-    """Events. ``variant`` is an index into `simulator.catalogue.VARIANTS`; ``device`` is -1 for events of an organisation.
+    """Events. ``variant`` is an index into `simulator.catalogue.VARIANTS`; ``device`` is -1 for an organisation's events.
 
     ``operator`` and ``session`` are -1 where there is none; ``rx`` and ``tx`` are the session's volumes (type 5);
     ``salt`` varies what a record invents: addresses, tunnel ids, users.
@@ -78,5 +78,8 @@ class EventColumns(_Columns):
 
 def time_texts(times: np.ndarray) -> list[str]:
     """``2026-10-01T08:00:00`` of each time, with ``.123`` where it has milliseconds."""
-    texts: list[str] = np.datetime_as_string(times.astype("datetime64[us]"), unit="ms").tolist()
-    return [text[:-4] if text.endswith(".000") else text for text in texts]
+    texts: list[str] = np.datetime_as_string(times.astype("datetime64[us]"), unit="s").tolist()
+    milliseconds = times % SECOND // 1000
+    for place in np.flatnonzero(milliseconds).tolist():
+        texts[place] += f".{milliseconds[place]:03d}"
+    return texts

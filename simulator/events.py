@@ -68,11 +68,12 @@ def _attach_lines(rows: EventColumns, fleet: Fleet, sessions: Sessions) -> list[
     ):  # fmt: skip
         imsi = fleet.imsi[device]
         if variant == catalogue.UPDATE_LOCATION:
-            text = f"New location received from VLR for IMSI='{imsi}', now attached to VLR='{codes[place]}{salt % 10**7:07d}'."
+            node = f"{codes[place]}{salt % 10**7:07d}"
+            text = f"New location received from VLR for IMSI='{imsi}', now attached to VLR='{node}'."
         elif rat in radio:
             text = (
-                f"New location received from SGSN for IMSI='{imsi}', now attached to SGSN='{nodes[place]}', IP='0.0.0.0'"
-                f"{radio[rat]}."
+                f"New location received from SGSN for IMSI='{imsi}', now attached to SGSN='{nodes[place]}', "
+                f"IP='0.0.0.0'{radio[rat]}."
             )
         else:
             node = f"{codes[place]}{salt % 10**7:07d}"
@@ -96,11 +97,13 @@ def _session_lines(rows: EventColumns, fleet: Fleet, sessions: Sessions) -> list
         created = variant == catalogue.CREATE
         text = "PDP Context deleted." if variant == catalogue.DELETE else "PDP Context updated."
         if created:
-            text = f"New PDP Context successfully activated with SGSN CP={details.address(salt)}, DP={details.address(salt >> 3)}."
+            nodes = f"CP={details.address(salt)}, DP={details.address(salt >> 3)}"
+            text = f"New PDP Context successfully activated with SGSN {nodes}."
+        context = _context(fleet, device, place, begin, rat, salt, created)
         volume = f',"volume":{{"rx":{rx},"tx":{tx},"total":{total}}}' if variant == catalogue.DELETE else ""
         lines.append(
             f'{start},"description":"{text}","user":null,{fleet.event_parts[device]},"detail":{{{networks[place]},'
-            f'"session_id":"{sessions.text[session]}","pdp_context":{{{_context(fleet, device, place, begin, rat, salt, created)}}}'
+            f'"session_id":"{sessions.text[session]}","pdp_context":{{{context}}}'
             f"{volume}}}}}".encode()
         )
     return lines
@@ -116,13 +119,15 @@ def _context(fleet: Fleet, device: int, place: int, begin: str, rat: int, salt: 
     end = '"breakout_ip":null,"apn":null'
     if created:
         end = (
-            f'"breakout_ip":"203.0.113.{salt % 8}","apn":"iot.example.mnc{operator.mncs[0]:>03}.mcc{operator.country.mcc}.gprs",'
+            f'"breakout_ip":"203.0.113.{salt % 8}",'
+            f'"apn":"iot.example.mnc{operator.mncs[0]:>03}.mcc{operator.country.mcc}.gprs",'
             f'"operator_id":"{operator.id}","tariff_id":"560","tariff_profile_id":"1234","ratezone_id":"3412"'
         )
     return (
         f'"pdp_context_id":{salt},"tunnel_created":"{begin}","gtp_version":{1 if old else 2},'
         f'"ggsn_control_plane_ip_address":"10.1.{salt % 4}.10","ggsn_data_plane_ip_address":"10.1.{salt % 4}.11",'
-        f'"sgsn_control_plane_ip_address":"{details.address(salt)}","sgsn_data_plane_ip_address":"{details.address(salt >> 3)}",'
+        f'"sgsn_control_plane_ip_address":"{details.address(salt)}",'
+        f'"sgsn_data_plane_ip_address":"{details.address(salt >> 3)}",'
         f'"region":"eu-west-1","nsapi":5,"ue_ip_address":"{fleet.address[device]}","imeisv":"{fleet.imei[device]:0<16}",'
         f'"imsi":"{fleet.imsi[device]}","mcc":"{operator.country.mcc}","mnc":"{operator.mncs[0]}",{cell},"rat_type":{rat},'
         f'"tx_teid_control_plane":{2 * salt + 1},"tx_teid_data_plane":{2 * salt},"rx_teid":{salt % 10**8},{end}'
@@ -150,7 +155,8 @@ def _text_lines(rows: EventColumns, fleet: Fleet, sessions: Sessions) -> list[by
         )  # fmt: skip
         user = "null"
         if variant.scope == "user":
-            user = f'{{"id":{200_000 + salt % 40},"username":"{details.user_name(salt)}","name":"Example User {salt % 40}"}}'
+            name, number = details.user_name(salt), salt % 40
+            user = f'{{"id":{200_000 + number},"username":"{name}","name":"Example User {number}"}}'
         subject = fleet.event_parts[device] if device >= 0 else nothing
         lines.append(
             f'{start},"description":{json.dumps(text)},"user":{user},{subject},'

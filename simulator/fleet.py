@@ -85,7 +85,7 @@ def check_digit(digits: str) -> str:
 
 
 def build_fleet(seed: int, devices: int, first: int, count: int) -> Fleet:
-    """Devices ``first`` to ``first + count`` of a fleet of ``devices``; the same whatever the run that they are built in."""
+    """Devices ``first`` to ``first + count`` of a fleet of ``devices``; the same in whatever run."""
     owners = organisations(devices)
     number = np.arange(first, first + count)
     random = np.random.default_rng([seed, 1, first])
@@ -113,7 +113,10 @@ def _add_texts(fleet: Fleet, place: int, device: int, salt: list[int]) -> None:
     tags = "null" if device % 5 == 0 else f'"{kind}, {("north", "south", "depot")[salt[2] % 3]}"'
     year, month, day = 2018 + salt[0] % 7, 1 + salt[1] % 12, 1 + salt[2] % 28
     made = f"{year}-{month:02d}-{day:02d}T{salt[0] % 24:02d}:{salt[1] % 60:02d}:{salt[2] % 60:02d}Z"
-    endpoint = f'{{"id":{FIRST_ENDPOINT + device},"name":"{kind} {device:06d}","ip_address":"{address}","tags":{tags},"imei":"{imei}"'
+    endpoint = (
+        f'{{"id":{FIRST_ENDPOINT + device},"name":"{kind} {device:06d}","ip_address":"{address}","tags":{tags},'
+        f'"imei":"{imei}"'
+    )
     sim = f'{{"id":{_FIRST_SIM + device},"iccid":"{iccid}","msisdn":"42366{device:010d}","production_date":"{made}"}}'
     imsi_id = _FIRST_IMSI + device
     fleet.imsi.append(imsi)

@@ -1,7 +1,7 @@
 """The operators that devices roam in, and the organisations that own them.
 
-MCC and MNC are those of ITU-T E.212; ids are ours, but Germany's country id and the German operator ids, which are as in
-emnify's published samples.
+MCC and MNC are those of ITU-T E.212; ids are ours, but for those of Germany and its operators, which are
+as in emnify's published samples.
 """
 
 from __future__ import annotations
@@ -36,11 +36,8 @@ class Operator:
 
     def detail(self) -> str:
         """``detail`` of an accepted attach, as JSON text."""
-        return (
-            f'{{"id":{self.id},"name":{json.dumps(self.name)},"country":{self._country()},'
-            f'"tapcode":[{{"id":{self.id},"tapcode":"{self.tapcode}"}}],'
-            f'"mnc":[{",".join(f"""{{"id":{self.id * 10 + place},"mnc":"{mnc}"}}""" for place, mnc in enumerate(self.mncs))}]}}'
-        )
+        codes = ",".join(f'{{"id":{self.id * 10 + place},"mnc":"{mnc}"}}' for place, mnc in enumerate(self.mncs))
+        return f'{{{self.session_detail()},"tapcode":[{{"id":{self.id},"tapcode":"{self.tapcode}"}}],"mnc":[{codes}]}}'
 
     def session_detail(self) -> str:
         """The operator's part of ``detail`` of a data session, as members of a JSON object."""
@@ -107,7 +104,10 @@ ZONE = np.array([1 + min(2, place // 4) for place in range(len(OPERATORS))])
 
 @dataclass(frozen=True)
 class Organisation:
-    """An owner of devices, with its tariff: ``prices`` per MB in 10^-4 of the currency by rate zone, ``sms_price`` in 10^-10."""
+    """An owner of devices, with its tariff.
+
+    ``prices`` are per MB by rate zone, in 10^-4 of the currency; ``sms_price`` is in 10^-10 of it.
+    """
 
     id: int
     name: str
@@ -123,7 +123,8 @@ class Organisation:
     def tariff(self, zone: int) -> str:
         """``tariff`` of a usage record, as JSON text."""
         name = json.dumps(f"Data Plan {self.currency}")
-        return f'{{"id":{self.tariff_id},"name":{name},"ratezone":{{"id":{self.tariff_id * 10 + zone},"name":"Area {zone}"}}}}'
+        ratezone = f'{{"id":{self.tariff_id * 10 + zone},"name":"Area {zone}"}}'
+        return f'{{"id":{self.tariff_id},"name":{name},"ratezone":{ratezone}}}'
 
     def currency_reference(self) -> str:
         """``currency`` of a usage record, as JSON text."""

@@ -72,7 +72,7 @@ def plan_day(options: SimulationOptions, fleet: Fleet, run: int, day: int) -> Da
 
 
 def records_per_device_day(options: SimulationOptions | None = None) -> float:
-    """Unique records, events and usage, that a device makes on a day of a one-day simulation: for choosing ``devices``."""
+    """Unique records, events and usage, of a device on the day of a one-day simulation: for choosing ``devices``."""
     options = options or SimulationOptions()
     sample = SimulationOptions(devices=2000, seed=options.seed, start=options.start)
     plan = plan_day(sample, build_fleet(sample.seed, sample.devices, 0, sample.devices), 1, 0)
@@ -114,10 +114,8 @@ def _uuids(random: np.random.Generator, count: int) -> list[str]:
     raw[:, 6] = raw[:, 6] & 0x0F | 0x40
     raw[:, 8] = raw[:, 8] & 0x3F | 0x80
     text = raw.tobytes().hex()
-    return [
-        f"{text[at : at + 8]}-{text[at + 8 : at + 12]}-{text[at + 12 : at + 16]}-{text[at + 16 : at + 20]}-{text[at + 20 : at + 32]}"
-        for at in range(0, 32 * count, 32)
-    ]
+    digits = [text[at : at + 32] for at in range(0, 32 * count, 32)]
+    return [f"{item[:8]}-{item[8:12]}-{item[12:16]}-{item[16:20]}-{item[20:]}" for item in digits]
 
 
 def _session_usage(
@@ -130,7 +128,7 @@ def _session_usage(
     place = np.arange(len(session)) - first[session]
     last = place == count[session] - 1
     begin, length = sessions.start[session], (sessions.end - sessions.start)[session]
-    # Cuts lie jittered around equal steps (at most a third of one off), so that they rise; the last is the session's end.
+    # Cuts lie jittered around equal steps (at most a third of one off), so that they rise; the last is the end.
     share = (place + 1 + np.where(last, 0, (random.random(len(session)) - 0.5) * 0.6)) / count[session]
     cut = (share * length / 1000).astype(np.int64) * 1000
     cut = np.where(random.random(len(session)) < 0.7, cut // SECOND * SECOND, cut)
@@ -218,7 +216,7 @@ def _pick(random: np.random.Generator, variants: tuple[catalogue.Variant, ...], 
 
 
 def _rare_events(random: np.random.Generator, fleet: Fleet, begin: int, complete: bool) -> EventColumns:
-    """Events of users, organisations, limits and SIM life; ``complete``: every rare and rejected variant at least once."""
+    """Events of users, organisations, limits and SIM life; ``complete``: all rare and rejected variants occur."""
     variant = _pick(random, catalogue.RARE, catalogue.FIRST_RARE, int(random.poisson(_RARE_EVENTS * len(fleet))))
     if complete:
         variant = np.concatenate([np.arange(catalogue.FIRST_ATTACH_REJECTED, len(catalogue.VARIANTS)), variant])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from typing import Any
+
+import msgspec
 
 from simulator.options import RENDERINGS
 
@@ -31,6 +33,8 @@ EVENT_HEADER = (
 )  # fmt: skip
 """The known columns of emnify's S3 event files: neither description nor alert nor detail are among them."""
 
+_HUGE = 1 << 60  # added to ids: beyond the whole numbers that a float holds
+
 HEADERS = (EVENT_HEADER, USAGE_HEADER)
 
 
@@ -41,17 +45,20 @@ def csv_line(values: tuple[str | None, ...]) -> bytes:
 
 def render(line: bytes, feed: int, rendering: int) -> bytes:
     """A line of the current rendering in another one; for REST, an element of a JSON array."""
-    record = json.loads(line)
+    record = msgspec.json.decode(line)
     if rendering == CSV:
         return csv_line(_usage_row(record) if feed == USAGE else _event_row(record))
     written = _rest(record) if rendering == REST else _legacy(record)
-    return json.dumps(written, ensure_ascii=False, separators=(",", ": ")).encode()
+    return msgspec.json.encode(written)
 
 
 def odd(line: bytes, salt: int) -> bytes:
     """A valid record of the current rendering with the odd types that occur in the wild; ``salt`` chooses which."""
-    record = json.loads(line)
-    record["id"] = str(record["id"]) if salt % 2 else record["id"]
+    record = msgspec.json.decode(line)
+    if salt % 7 == 0:
+        record["id"] += _HUGE
+    if salt % 2:
+        record["id"] = str(record["id"])
     key = "timestamp" if "timestamp" in record else "end_timestamp"
     if salt % 3 == 0:
         record[key] = _plain_time(record[key])
@@ -66,7 +73,7 @@ def odd(line: bytes, salt: int) -> bytes:
         record["endpoint"]["firmware"] = "1.2.3"
     if "alert" in record:
         record["alert"] = int(record["alert"])
-    return json.dumps(record).encode()
+    return msgspec.json.encode(record)
 
 
 def _plain_time(text: str) -> str:
@@ -78,23 +85,20 @@ def _zoned_time(text: str) -> str:
 
 
 _TIMES = ("timestamp", "start_timestamp", "end_timestamp", "production_date", "import_date")
+_DATED = ("sim", "imsi")
 
 
-def _times(record: Any, change: Any) -> Any:
-    """The record with ``change`` applied to its times, at top level and one below."""
-    return {
-        key: change(value) if key in _TIMES and value else _times(value, change) if key in ("sim",
-        "imsi") and isinstance(value, dict) else value
-        for key, value in record.items()
-    }  # fmt: skip
-
-
-def _without_nulls(value: Any) -> Any:
-    return {key: item for key, item in value.items() if item is not None}
+def _times(record: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The record with ``change`` applied to its times, and to those of its SIM and IMSI."""
+    changed = {key: change(value) if key in _TIMES and value else value for key, value in record.items()}
+    for name in _DATED:
+        if isinstance(changed.get(name), dict):
+            changed[name] = _times(changed[name], change)
+    return changed
 
 
 def _rest(record: dict[str, Any]) -> dict[str, Any]:
-    record = _without_nulls(_times(record, _zoned_time))
+    record = {key: value for key, value in _times(record, _zoned_time).items() if value is not None}
     if "event_severity" in record:
         severity = record["event_severity"]
         record["event_severity"] = {**severity, "description": severity["description"].capitalize()}
@@ -106,8 +110,8 @@ def _legacy(record: dict[str, Any]) -> dict[str, Any]:
     if "event_source" in record:
         record["alert"] = int(record["alert"])
         record["event_source"] = {"id": record["event_source"]["id"], "name": record["event_source"]["description"]}
-        context = record["detail"].get("pdp_context") if isinstance(record["detail"], dict) else None
-        for name in ("pdp_context_id", "gtp_version", "rx_teid") if context else ():
+        context = record["detail"].get("pdp_context", {}) if isinstance(record["detail"], dict) else {}
+        for name in {"pdp_context_id", "gtp_version", "rx_teid"} & context.keys():
             context[name] = str(context[name])
     return record
 

@@ -1,7 +1,7 @@
 """What a correct pipeline must find in the feed, counted from the simulator's own numbers.
 
-Volumes and costs are whole numbers of their smallest unit throughout and become decimal texts at the end. Records count once
-per id, as the winner among its copies; the winner of a conflict is decided in `simulator.simulate`.
+Volumes and costs are whole numbers of their smallest unit throughout and become decimal texts at the end. Records count
+once per id, as the winner among its copies; the winner of a conflict is decided in `simulator.dirt`.
 """
 
 from __future__ import annotations
@@ -225,8 +225,8 @@ class Truth:
         result: dict[str, Any] = {
             "active": len(active),
             "digest": "xxh3_128:" + digest.hexdigest(),
-            "digest_of": "per device by id a line: endpoint_id; rx, tx, total (10^-6), cost (10^-10), records, unpriced of data; "
-            "the same of SMS; events; alerts; whole numbers, comma separated",
+            "digest_of": "per device by id a line: endpoint_id; rx, tx, total (10^-6), cost (10^-10), records, unpriced of "
+            "data; the same of SMS; events; alerts; whole numbers, comma separated",
         }
         if self.options.devices <= DEVICES_LISTED:
             result["by_endpoint"] = {str(FIRST_ENDPOINT + place): self._device_json(place) for place in active.tolist()}

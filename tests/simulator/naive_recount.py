@@ -96,7 +96,9 @@ def _load(line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(text, parse_float=Decimal)
     except json.JSONDecodeError as error:
-        cut = text.startswith("{") and (error.pos >= len(text) or "Unterminated" in error.msg or text[error.pos :].isalpha())
+        cut = text.startswith("{") and (
+            error.pos >= len(text) or "Unterminated" in error.msg or text[error.pos :].isalpha()
+        )
         raise Bad("truncated" if cut or text[error.pos :] == "-" else "not_json") from None
     if not isinstance(record, dict):
         raise Bad("wrong_type")

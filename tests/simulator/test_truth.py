@@ -83,7 +83,9 @@ def test_sums_of_usage(simulated: tuple[Summary, Recount]) -> None:
     for name, key in keys.items():
         groups: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for record in found.winners[1]:
-            groups[*key(record), ("currency", record["currency"]), ("unit", "SMS" if record["sms"] else "MB")].append(record)
+            groups[*key(record), ("currency", record["currency"]), ("unit", "SMS" if record["sms"] else "MB")].append(
+                record
+            )
         expected = {frozenset({**dict(group), **_sums(records)}.items()) for group, records in groups.items()}
         assert {frozenset(_decimals(row).items()) for row in summary.truth["usage"][name]} == expected
 
@@ -113,7 +115,9 @@ def test_counts_of_events(simulated: tuple[Summary, Recount]) -> None:
     assert truth["by_event_type_id"] == _texts(Counter(event["type"] for event in events))
     assert truth["by_category"] == _texts(Counter(TYPES[event["type"]][1] for event in events))
     assert truth["by_severity"] == _texts(Counter(("INFO", "WARN", "CRITICAL")[event["severity"]] for event in events))
-    assert truth["by_source"] == _texts(Counter(("network", "policy_control", "api")[event["source"]] for event in events))
+    assert truth["by_source"] == _texts(
+        Counter(("network", "policy_control", "api")[event["source"]] for event in events)
+    )
     assert truth["by_organisation"] == _texts(Counter(event["organisation"] for event in events))
     # CSV has no text: there the severity of an attempt tells.
     bare = [event for event in events if not event["text"] and event["type"] in (1, 2, 3, 4) and event["severity"] > 0]
@@ -127,7 +131,9 @@ def _texts(counts: Counter[Any]) -> dict[str, int]:
 
 def test_sessions(simulated: tuple[Summary, Recount]) -> None:
     summary, found = simulated
-    named = [event for event in found.winners[0] if isinstance(event["detail"], dict) and "session_id" in event["detail"]]
+    named = [
+        event for event in found.winners[0] if isinstance(event["detail"], dict) and "session_id" in event["detail"]
+    ]
     ended = [event for event in named if event["type"] == 5]
     truth = summary.truth["sessions"]
     assert truth["created"] == sum(event["type"] == 3 for event in named)
