@@ -84,7 +84,7 @@ def _json(shape: str, content: str, rows: pa.RecordBatch) -> bytes:
 def _csv(shape: str, content: str, rows: pa.RecordBatch) -> bytes:
     frame = text.frame_of(flat_rows(shape, content, rows))
     times = _CSV_TIMES[shape]
-    words = frame.select(text.encodable(frame, name, times).cast(pl.String) for name in frame.columns)
+    words = frame.select(text.encodable(name, kind, times).cast(pl.String) for name, kind in frame.schema.items())
     sink = pa.BufferOutputStream()
     options = pyarrow.csv.WriteOptions(quoting_style="all_valid")
     pyarrow.csv.write_csv(words.to_arrow(compat_level=pl.CompatLevel.oldest()), sink, options)

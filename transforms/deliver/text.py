@@ -24,13 +24,13 @@ def frame_of(rows: pa.RecordBatch) -> pl.DataFrame:
     return frame
 
 
-def encodable(frame: pl.DataFrame, name: str, times: str = RFC3339) -> pl.Expr:
+def encodable(name: str, kind: pl.DataType, times: str = RFC3339) -> pl.Expr:
     """A column as a type that has a JSON form: times by the given form, decimals as strings, bytes as base64.
 
     Raises:
       TypeError: there is no such form.
     """
-    kind, column = frame.schema[name], pl.col(name)
+    column = pl.col(name)
     if isinstance(kind, pl.Datetime):
         return column.dt.strftime(times)
     if isinstance(kind, pl.Decimal):

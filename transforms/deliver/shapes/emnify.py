@@ -6,7 +6,7 @@ absent. What the columns cannot hold is in the row's ``extra`` and is merged ove
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -73,12 +73,12 @@ def json_lines(content: str, rows: pa.RecordBatch) -> pl.Series:
     if frame.height == 0:
         return pl.Series(dtype=pl.String)
     if content == "usage":
-        frame = _usage_words(frame)
-        records = text.objects(_members(frame, _usage_tree(frame)), _usage_numbers(frame))
+        known = _Columns(_usage_words(frame))
+        records = text.objects(known.members(_usage_tree(known)), _usage_numbers(known))
     else:
-        frame = _event_words(frame)
-        records = text.objects(_members(frame, EVENT), [("detail", pl.col("detail").fill_null(text.NULL))])
-    return _merge_extra(frame.select(records).to_series(), frame.get_column("extra"))
+        known = _Columns(_event_words(frame))
+        records = text.objects(known.members(EVENT), [("detail", pl.col("detail").fill_null(text.NULL))])
+    return _merge_extra(known.frame.select(records).to_series(), frame.get_column("extra"))
 
 
 def _event_words(frame: pl.DataFrame) -> pl.DataFrame:
@@ -105,49 +105,36 @@ def _translated(column: pl.Expr, words: Mapping[str, Any], kind: type[pl.DataTyp
     return column.replace_strict(words, default=None, return_dtype=kind)
 
 
-def _usage_tree(frame: pl.DataFrame) -> Tree:
-    """Members that emnify's current usage records do not have are shown only in batches that carry them."""
-    tree = dict(USAGE)
-    for member, column in (("rat_type", "_rat"), ("quota_id", "quota_id")):
-        if frame.get_column(column).null_count() < frame.height:
-            tree[member] = column
-    return tree
+class _Columns:
+    """A frame with what rendering asks of each column, found once: its type, and how many values are missing."""
 
+    def __init__(self, frame: pl.DataFrame) -> None:
+        self.frame = frame
+        self._kinds = dict(frame.schema)
+        self._missing = {column.name: column.null_count() for column in frame}
 
-def _usage_numbers(frame: pl.DataFrame) -> list[tuple[str, pl.Expr]]:
-    pieces = [pl.lit('{"total":'), text.number("volume_total"), pl.lit(',"rx":'), text.number("volume_rx"),
-              pl.lit(',"tx":'), text.number("volume_tx"), pl.lit("}")]  # fmt: skip
-    volume = pl.concat_str(pieces)
-    columns = ["volume_total", "volume_rx", "volume_tx"]
-    if not _always(frame, columns):
-        volume = pl.when(_any_value(columns)).then(volume).otherwise(text.NULL)
-    return [("volume", volume), ("cost", text.number("cost"))]
+    def members(self, tree: Tree) -> list[pl.Expr]:
+        """An object's members as named expressions; an object without any value is null."""
+        members: list[pl.Expr] = []
+        for name, member in tree.items():
+            if isinstance(member, str):
+                value = text.encodable(member, self._kinds[member])
+            elif self.never(*_columns(member)):
+                value = pl.lit(None, pl.String)
+            else:
+                value = self.where_any(_columns(member), pl.struct(self.members(member)))
+            members.append(value.alias(name))
+        return members
 
+    def never(self, *columns: str) -> bool:
+        """Whether no row has a value in any of the columns."""
+        return all(self._missing[column] == self.frame.height for column in columns)
 
-def _members(frame: pl.DataFrame, tree: Tree) -> list[pl.Expr]:
-    members: list[pl.Expr] = []
-    for name, member in tree.items():
-        if isinstance(member, str):
-            members.append(text.encodable(frame, member).alias(name))
-            continue
-        columns = _columns(member)
-        if all(frame.get_column(column).null_count() == frame.height for column in columns):
-            members.append(pl.lit(None, pl.String).alias(name))
-            continue
-        value = pl.struct(_members(frame, member))
-        if not _always(frame, columns):
-            value = pl.when(_any_value(columns)).then(value)
-        members.append(value.alias(name))
-    return members
-
-
-def _always(frame: pl.DataFrame, columns: list[str]) -> bool:
-    """Whether an object of these columns has a value on every row, for certain."""
-    return any(frame.get_column(column).null_count() == 0 for column in columns)
-
-
-def _any_value(columns: list[str]) -> pl.Expr:
-    return pl.any_horizontal([pl.col(column).is_not_null() for column in columns])
+    def where_any(self, columns: Sequence[str], value: pl.Expr) -> pl.Expr:
+        """A value on the rows where one of the columns has one, else null."""
+        if any(self._missing[column] == 0 for column in columns):
+            return value
+        return pl.when(pl.any_horizontal([pl.col(column).is_not_null() for column in columns])).then(value)
 
 
 def _columns(tree: Tree) -> list[str]:
@@ -155,6 +142,21 @@ def _columns(tree: Tree) -> list[str]:
     for member in tree.values():
         found += [member] if isinstance(member, str) else _columns(member)
     return found
+
+
+def _usage_tree(known: _Columns) -> Tree:
+    """Members that emnify's current usage records do not have are shown only in batches that carry them."""
+    rare = {"rat_type": "_rat", "quota_id": "quota_id"}
+    return {**USAGE, **{member: column for member, column in rare.items() if not known.never(column)}}
+
+
+def _usage_numbers(known: _Columns) -> list[tuple[str, pl.Expr]]:
+    volume = pl.concat_str(
+        pl.lit('{"total":'), text.number("volume_total"), pl.lit(',"rx":'), text.number("volume_rx"),
+        pl.lit(',"tx":'), text.number("volume_tx"), pl.lit("}"),
+    )  # fmt: skip
+    volume = known.where_any(["volume_total", "volume_rx", "volume_tx"], volume).fill_null(text.NULL)
+    return [("volume", volume), ("cost", text.number("cost"))]
 
 
 def _merge_extra(lines: pl.Series, extra: pl.Series) -> pl.Series:

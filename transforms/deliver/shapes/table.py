@@ -8,6 +8,9 @@ because most readers make a binary fraction of a JSON number. Integers are numbe
 from __future__ import annotations
 
 import json
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -21,12 +24,12 @@ def json_lines(rows: pa.RecordBatch) -> pl.Series:
     if frame.height == 0:
         return pl.Series(dtype=pl.String)
     # Columns that have one value in a part (hour, writer, all that its records do not use) are encoded once.
-    constant = [column.name for column in frame if _is_constant(column)]
+    kinds = dict(frame.schema)
+    constant = {column.name: _plain(column[0]) for column in frame if _is_constant(column)}
     if len(constant) == frame.width:
-        constant.pop()
-    first = frame.head(1).select(text.encodable(frame, name) for name in constant).to_dicts()[0]
-    head = json.dumps(first, ensure_ascii=False, separators=(",", ":"))[1:-1]
-    varying = [text.encodable(frame, name).alias(name) for name in frame.columns if name not in first]
+        constant.popitem()
+    head = json.dumps(constant, ensure_ascii=False, separators=(",", ":"))[1:-1]
+    varying = [text.encodable(name, kind) for name, kind in kinds.items() if name not in constant]
     return frame.select(text.objects(varying, head=head)).to_series()
 
 
@@ -35,3 +38,11 @@ def _is_constant(column: pl.Series) -> bool:
     if missing:
         return missing == len(column)
     return column[0] == column[-1] and bool((column == column[0]).all())
+
+
+def _plain(value: Any) -> Any:
+    """One value as `text.encodable` has it."""
+    if isinstance(value, datetime):
+        digits = f"{value.microsecond:06d}".removesuffix("000")
+        return f"{value:%Y-%m-%dT%H:%M:%S}" + (f".{digits}" if value.microsecond else "") + "Z"
+    return f"{value:f}" if isinstance(value, Decimal) else value
