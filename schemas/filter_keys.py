@@ -172,9 +172,11 @@ def _read_alert(given: object) -> Value:
 def _read_entity(given: object) -> Value:
     """An id as a number; a text stays one, also of digits: it may be a name, a serial number say."""
     text = _text(given, "an id or a name")
-    if isinstance(given, int) and (given < 0 or given > MAX_ID) and not _is_iccid(text):
+    if not isinstance(given, int) or _is_iccid(text):
+        return text
+    if not 0 <= given <= MAX_ID:
         raise PydanticCustomError("id_range", f"{given} is out of the range of ids (0 to {MAX_ID})")
-    return text if isinstance(given, str) or given > MAX_ID else given  # type: ignore[operator]
+    return given
 
 
 def _is_iccid(text: str) -> bool:
@@ -244,7 +246,7 @@ def _country_words(value: str) -> str:
     if not value.isdecimal():
         return f"{value} ({COUNTRY_NAMES[value]})"
     iso = COUNTRY_ISO.get(value)
-    return f"MCC {value} ({COUNTRY_NAMES[iso]})" if iso in COUNTRY_NAMES else f"MCC {value}"  # type: ignore[index]
+    return f"MCC {value} ({COUNTRY_NAMES[iso]})" if iso else f"MCC {value}"
 
 
 def _read_tag(given: object) -> Value:
@@ -339,7 +341,7 @@ _KEYS = (
     _entity("operator", "visited operators: id or name", "operator", COLUMNS["operator"]),
     FilterKey(
         name="country",
-        about="visited countries: ISO 3166 code of two letters or name (both match by ISO code), or MCC (this one only)",
+        about="visited countries: ISO 3166 code of two letters, name (both match by ISO code), or MCC (only this one)",
         phrase="country",
         read=_read_country,
         tests=lambda value: (Test("mcc" if value.isdecimal() else "country_iso", "is", value),),

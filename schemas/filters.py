@@ -5,8 +5,8 @@ nothing, so that ``not`` of it matches. ``all_of``, ``any_of`` and ``not`` combi
 all rows.
 
 emnify's own form is read too: a list of ``{"field": "event_type_id" | "alert", "value": ...}`` and ``{"or": [...]}``.
-The items of the list must all hold, of an ``or`` group one (emnify's documents leave this open; an explicit ``or`` makes
-sense only if the list itself means AND).
+The items of the list must all hold, of an ``or`` group one (emnify's documents leave this open; an explicit ``or``
+makes sense only if the list itself means AND).
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _conditions(items: list[Any], at: tuple[str | int, ...]) -> tuple[list[dict[
                 hint = did_you_mean(str(item["field"]), list(EMNIFY_FIELDS))
                 mistakes.append(mistake((*here, "field"), f"{text}{hint}; other keys exist in the form of a mapping"))
                 continue
-            values, wrong = (), []
+            values: tuple[Value, ...] = ()
             try:
                 values, wrong = _read_all(KEYS[key].read, item["value"])
             except PydanticCustomError as error:

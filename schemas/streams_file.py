@@ -91,7 +91,7 @@ def parse_streams(
     if check is not None:
         places = list(right)
         for at, field, message in check(list(right.values())):
-            location = ("streams", places[at], *field.split("."))
+            location: tuple[str | int, ...] = ("streams", places[at], *field.split("."))
             mistakes += filter(None, [source.mistake(location, message, at_key=True)])
     if mistakes:
         raise StreamsFileError(mistakes)

@@ -19,7 +19,9 @@ from ruamel.yaml.reader import ReaderError
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
 _CORE = "tag:yaml.org,2002:"
-_TYPED = tuple(_CORE + name for name in ("int", "float", "bool", "null"))
+# Anything else that YAML takes for a number stays a text: 007 and 1_000 are names of devices, not numbers.
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,39})")
+_DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+")
 
 
 @dataclass(frozen=True, order=True)
@@ -118,7 +120,7 @@ def read_yaml(text: str, file: str, environment: Mapping[str, str]) -> YamlSourc
         root = yaml.compose(text)
         if root is not None:
             source._root = root
-            source.value = _Values(text, source, yaml, environment).of(root, "", ())
+            source.value = _Values(text, source, environment).of(root, "", ())
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -138,10 +140,9 @@ def read_yaml(text: str, file: str, environment: Mapping[str, str]) -> YamlSourc
 class _Values:
     """Turns nodes into values and notes the mistakes of the text itself."""
 
-    def __init__(self, text: str, source: YamlSource, yaml: YAML, environment: Mapping[str, str]) -> None:
+    def __init__(self, text: str, source: YamlSource, environment: Mapping[str, str]) -> None:
         self._text = text
         self._source = source
-        self._yaml = yaml
         self._environment = environment
 
     def of(self, node: Node, path: str, above: tuple[int, ...]) -> Any:
@@ -153,9 +154,7 @@ class _Values:
             return self._mapping(node, path, inside)
         if isinstance(node, SequenceNode):
             return [self.of(child, f"{path}[{at}]", inside) for at, child in enumerate(node.value)]
-        if node.tag in _TYPED:
-            return self._yaml.constructor.construct_object(node)
-        return self._expanded(node, path)
+        return self._scalar(node, path)
 
     def _mapping(self, node: MappingNode, path: str, inside: tuple[int, ...]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -172,6 +171,18 @@ class _Values:
             lines[name] = key.start_mark.line + 1
             found[name] = self.of(child, here, inside)
         return found
+
+    def _scalar(self, node: ScalarNode, path: str) -> Any:
+        written: str = node.value
+        if node.tag == f"{_CORE}null":
+            return None
+        if node.tag == f"{_CORE}bool":
+            return written.casefold() == "true"
+        if node.tag == f"{_CORE}int" and _INTEGER.fullmatch(written):
+            return int(written)
+        if node.tag == f"{_CORE}float" and _DECIMAL.fullmatch(written):
+            return float(written)
+        return self._expanded(node, path)
 
     def _expanded(self, node: ScalarNode, path: str) -> str:
         written: str = node.value
@@ -193,6 +204,8 @@ class _Values:
             return match.group()
 
         value = _REFERENCE.sub(replace, written)
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            self._note(node.start_mark, path, "holds half a character (a lone surrogate), which no file can store")
         if unset:
             self._source._broken.add(id(node))
         elif value != written and value:

@@ -23,7 +23,7 @@ class EncodedColumn:
 
     Attributes:
       values: the distinct values (a dictionary that came with the data may hold unused, repeated or null ones).
-      codes: for each row the index of its value, ``len(values)`` where it is null; the smallest unsigned type that fits.
+      codes: for each row the index of its value, ``len(values)`` where it is null; of the smallest type that fits.
     """
 
     values: pa.Array
@@ -63,7 +63,7 @@ class EncodedColumn:
             return sorted({code for operand in operands for code in by_text.get(str(operand), ())})
         values = pc.utf8_slice_codeunits(self.values, 0, 19) if how == "iccid" else self.values
         found = pc.is_in(values, value_set=pa.array(operands, type=values.type))
-        return np.flatnonzero(found.to_numpy(zero_copy_only=False)).tolist()  # type: ignore[no-any-return]
+        return np.flatnonzero(found.to_numpy(zero_copy_only=False)).tolist()
 
     def _by_folded_text(self, how: str) -> dict[str, list[int]]:
         if how not in self._folded:
