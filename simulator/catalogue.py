@@ -73,8 +73,8 @@ LIMIT_TYPES = (11, 18, 19, 20, 21, 65)
 class Variant:
     """One kind of event: what it says, and what it must be understood as.
 
-    ``scope`` is ``device``, ``organisation`` or ``user``; ``detail`` names its builder in `simulator.details`; ``weight``
-    is its share among the variants of its group.
+    ``scope`` is ``device``, ``organisation`` or ``user``; ``detail`` names its builder in `simulator.details`;
+    ``weight`` is its share among the variants of its group.
     """
 
     type_id: int
@@ -173,8 +173,8 @@ PDP_REJECTED = (
     _pdp_rejected("quota volume of endpoint is exhausted and defined action is to block data traffic.",
     "quota_exhausted",
                   "account", 14),
-    _pdp_rejected("IMEI lock active, but IMEIs do not match, EP IMEI={imei}, IMEI provided from network = 356938035643809",
-                  "imei_lock_mismatch", "device", 5),
+    _pdp_rejected("IMEI lock active, but IMEIs do not match, EP IMEI={imei}, IMEI provided from network = "
+                  "356938035643809", "imei_lock_mismatch", "device", 5),
     _pdp_rejected("endpoint is currently blocked due to exceeded traffic limit.", "traffic_limit_exceeded", "account",
     10),
     _pdp_rejected("endpoint is disabled.", "endpoint_disabled", "account", 4),

@@ -23,10 +23,10 @@ class _Columns:
         """The rows that ``index`` (positions or mask) selects, copied."""
         return type(self)(*(getattr(self, item.name)[index] for item in fields(self)))
 
-    def put(self, index: np.ndarray, rows: Self) -> None:
-        """Overwrites the rows at ``index``."""
-        for item in fields(self):
-            getattr(self, item.name)[index] = getattr(rows, item.name)
+    @classmethod
+    def names(cls) -> list[str]:
+        """Names of the columns."""
+        return [item.name for item in fields(cls)]
 
     @classmethod
     def concatenate(cls, parts: list[Self]) -> Self:
@@ -55,7 +55,7 @@ class UsageColumns(_Columns):
 
 @dataclass
 class EventColumns(_Columns):
-    """Events. ``variant`` is an index into `simulator.catalogue.VARIANTS`; ``device`` is -1 for an organisation's events.
+    """Events. ``variant`` is an index into `simulator.catalogue.VARIANTS`; ``device`` is -1 for those of organisations.
 
     ``operator`` and ``session`` are -1 where there is none; ``rx`` and ``tx`` are the session's volumes (type 5);
     ``salt`` varies what a record invents: addresses, tunnel ids, users.

@@ -1,4 +1,4 @@
-"""Turns the records of a run of devices into the lines of a feed: late, doubled, contradicted, broken, in any rendering."""
+"""Turns the records of a run of devices into the lines of a feed: late, doubled, contradicted, broken."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _DISPUTED_AS_LEGACY = 0.2  # of the conflicting records; these lose, the others 
 class Lines:
     """Lines with where each of them goes.
 
-    ``feed`` and ``rendering`` are those of the file, ``zipped`` says whether it is a gzip file, ``arrival`` places the line
-    in a day and file; ``faulty`` marks lines that are no records.
+    ``feed`` and ``rendering`` are those of the file, ``zipped`` says whether it is a gzip file, ``arrival`` places the
+    line in a day and file; ``faulty`` marks lines that are no records.
     """
 
     lines: list[bytes]
@@ -81,7 +81,7 @@ class Dirt:
     over_long: int = 0
 
     def write(self, rows: EventColumns | UsageColumns) -> Lines:
-        """Lines of the rows, of their duplicates and conflicts, and of faults. Rows that lose a conflict are replaced."""
+        """Lines of the rows, of their duplicates and conflicts, and of faults. Rows that lose a conflict change."""
         options, size = self.options, len(rows)
         rendering = self.random.choice(len(RENDERINGS), size=size, p=options.weights())
         if isinstance(rows, EventColumns):
@@ -145,7 +145,7 @@ class Dirt:
     def _conflicts(self, rows: EventColumns | UsageColumns, disputed: np.ndarray, written: Lines) -> Lines:
         """Second records with the ids of ``disputed``; where one wins, it takes the row's place in ``rows``.
 
-        The winner is the fuller rendering, then the smaller xxh3_64 of the line. A row has one conflict and no duplicate.
+        The winner is the fuller rendering, then the smaller xxh3_64 of the line. No row has two conflicts.
         """
         others = rows.take(disputed)
         if isinstance(others, UsageColumns):
@@ -157,7 +157,8 @@ class Dirt:
         theirs = [xxhash.xxh3_64_intdigest(line) for line in lines]
         legacy = self.random.random(len(lines)) < _DISPUTED_AS_LEGACY
         wins = (np.array(theirs, np.uint64) < np.array(ours, np.uint64)) & ~legacy
-        rows.put(disputed[wins], others.take(wins))
+        for name in rows.names():
+            getattr(rows, name)[disputed[wins]] = getattr(others, name)[wins]
         lines = [render(line, self.feed, LEGACY) if old else line for line, old in zip(lines, legacy, strict=True)]
         delay = self.random.integers(1, 4 * 3600, len(lines)) * SECOND
         return Lines.of(lines, written.arrival[disputed] + delay, np.where(legacy, LEGACY, CURRENT), self.feed)
@@ -191,7 +192,7 @@ class Dirt:
         return np.where(time + shift < end, time + shift, time - shift)
 
     def _duplicates(self, written: Lines, copies: np.ndarray, plain: np.ndarray) -> Lines:
-        """Copies at later places; some of the plain current ones in another rendering, which loses to the first copy."""
+        """Copies at later places; some of the plain current ones in another rendering, which lose to the first."""
         rendering = written.rendering[copies]
         again = np.isin(copies, plain) & (self.random.random(len(copies)) < self.options.rerendered)
         rendering[again] = self.random.integers(1, len(RENDERINGS), int(again.sum()))

@@ -90,10 +90,13 @@ _DATED = ("sim", "imsi")
 
 def _times(record: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
     """The record with ``change`` applied to its times, and to those of its SIM and IMSI."""
-    changed = {key: change(value) if key in _TIMES and value else value for key, value in record.items()}
+    changed: dict[str, Any] = {
+        key: change(value) if key in _TIMES and value else value for key, value in record.items()
+    }
     for name in _DATED:
-        if isinstance(changed.get(name), dict):
-            changed[name] = _times(changed[name], change)
+        part = changed.get(name)
+        if isinstance(part, dict):  # the IMSI of a usage record is a text
+            changed[name] = _times(part, change)
     return changed
 
 

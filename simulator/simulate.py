@@ -1,7 +1,7 @@
 """Makes a feed of known truth: plans what devices do, dirties it, and writes it down.
 
-Devices are worked on in runs of a bounded number of records, day by day, so that memory does not grow with the fleet (but
-for a few numbers per device). A seed and options always give the same bytes.
+Devices are worked on in runs of a bounded number of records, day by day, so that memory does not grow with the fleet
+(but for a few numbers per device). A seed and options always give the same bytes.
 """
 
 from __future__ import annotations

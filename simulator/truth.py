@@ -225,8 +225,8 @@ class Truth:
         result: dict[str, Any] = {
             "active": len(active),
             "digest": "xxh3_128:" + digest.hexdigest(),
-            "digest_of": "per device by id a line: endpoint_id; rx, tx, total (10^-6), cost (10^-10), records, unpriced of "
-            "data; the same of SMS; events; alerts; whole numbers, comma separated",
+            "digest_of": "per device by id a line of whole numbers, comma separated: endpoint_id; of data: rx, tx, total "
+            "(10^-6), cost (10^-10), records, unpriced; the same of SMS; events; alerts",
         }
         if self.options.devices <= DEVICES_LISTED:
             result["by_endpoint"] = {str(FIRST_ENDPOINT + place): self._device_json(place) for place in active.tolist()}

@@ -1,4 +1,4 @@
-"""Counts a simulated feed again, naively and from its files alone: ``json.loads`` on every line, Decimals, dictionaries."""
+"""Counts a simulated feed again, naively and from its files alone: ``json.loads`` per line, Decimals, dictionaries."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -96,10 +97,10 @@ def _load(line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(text, parse_float=Decimal)
     except json.JSONDecodeError as error:
-        cut = text.startswith("{") and (
-            error.pos >= len(text) or "Unterminated" in error.msg or text[error.pos :].isalpha()
-        )
-        raise Bad("truncated" if cut or text[error.pos :] == "-" else "not_json") from None
+        # A literal, or the fraction or exponent of a number, may be cut as well.
+        rest = re.fullmatch(r"[a-z]+|-|\.|[eE][+-]?", text[error.pos :])
+        cut = text.startswith("{") and (error.pos >= len(text) or "Unterminated" in error.msg or rest)
+        raise Bad("truncated" if cut else "not_json") from None
     if not isinstance(record, dict):
         raise Bad("wrong_type")
     return record
