@@ -1,4 +1,4 @@
-"""Writes the documents that are derived from the catalogues: ``python -m schemas.catalogues [DIR]``, by default docs."""
+"""Writes the documents that are derived from the catalogues: ``python -m schemas.catalogues [DIR]`` (docs)."""
 
 from __future__ import annotations
 

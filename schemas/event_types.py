@@ -73,14 +73,15 @@ def event_types_document() -> str:
         "",
         "Derived from `schemas/event_types.json`; edit that file, then run `python -m schemas.catalogues`.",
         "",
-        "Severity is the usual one, taken where a record carries none. *Outcome* `attempt` means that the text of each",
-        "event tells whether the attempt was accepted or rejected: both have the same type id. *State* is the state that",
-        "the event (of attempts: an accepted one) puts the device in. Unknown type ids get the category `other`.",
+        "Severity is the usual one, taken where a record carries none. *Outcome* `attempt` means that the text of",
+        "each event tells whether the attempt was accepted or rejected: both have the same type id. *State* is the",
+        "state that the event (of attempts: an accepted one) puts the device in. Unknown type ids get the category",
+        "`other`.",
     ]
     for category, title in CATEGORIES.items():
         kinds = [kind for kind in EVENT_TYPES.values() if kind.category == category]
         lines += ["", f"## {title} (`{category}`)", ""]
-        lines += ["| id | name | severity | sources | alert | outcome | state | note |", "|---|---|---|---|---|---|---|---|"]
+        lines += ["| id | name | severity | sources | alert | outcome | state | note |", "|---" * 8 + "|"]
         for kind in kinds:
             former = f"Also named {', '.join(kind.other_names)}. " if kind.other_names else ""
             quota = f"About {kind.quota} quotas or limits. " if kind.quota else ""

@@ -1,8 +1,8 @@
 """Partial sums per device and hour: ``device_usage_hourly`` and ``device_events_hourly``.
 
-Sums are exact decimals; units and currencies are part of the key, so that they are never mixed. Records without a device
-add up under their organisation. The result does not depend on the order of the rows. Sums of parts are the sum of the
-whole: rows of several panes and writers add up, first and last times combine by minimum and maximum, labels by the latest.
+Sums are exact decimals; units and currencies are part of the key, so that they are never mixed. Records without a
+device add up under their organisation. The result does not depend on the order of the rows. Sums of parts are the sum of
+the whole: rows of several panes and writers add up, first and last times combine by minimum and maximum.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def device_usage(rows: pa.RecordBatch) -> pa.RecordBatch:
       rows: rows of one writer and pane in the schema of the table ``usage``.
 
     Returns:
-      One row per key, sorted by hour and key, in the schema of ``device_usage_hourly``. ``cost`` is null where no record of
-      the group was priced; ``unpriced_records`` says how many were not.
+      One row per key, sorted by hour and key, in the schema of ``device_usage_hourly``. ``cost`` is null where no
+      record of the group was priced; ``unpriced_records`` says how many were not.
     """
     table = DEVICE_USAGE_HOURLY
     frame = _frame(rows, ("hour", *table.key, *table.labels, *_VOLUMES, "cost", "end_time", "start_time", "usage_id"))

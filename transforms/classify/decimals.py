@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 
 import numpy as np
@@ -30,14 +30,16 @@ def volume(value: object) -> Decimal | None:
         return None
 
 
-def volumes(values: Sequence[float | None], received: Callable[[int], object]) -> pa.Array:
+def volumes(values: pa.Array, received: Callable[[int], object]) -> pa.Array:
     """Numbers decoded as doubles to exact `VOLUME` values.
 
     Args:
-      values: the doubles, None for absent ones.
+      values: the doubles, null for absent ones.
       received: gives the number at a position exactly as received; asked only where the double is in doubt.
     """
-    doubles = pa.array(values, pa.float64()).to_numpy(zero_copy_only=False)  # None becomes NaN
+    if values.null_count == len(values):
+        return pa.nulls(len(values), VOLUME)
+    doubles = values.to_numpy(zero_copy_only=False)  # null becomes NaN
     scaled = doubles * 10**_SCALE
     whole = np.rint(scaled)
     absent = np.isnan(doubles)

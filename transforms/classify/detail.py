@@ -1,13 +1,13 @@
 """Decodes ``detail`` of network events: operator, country, session and PDP context, once per row.
 
-A typed decoder that knows only the needed fields takes nearly every row; numbers that come as texts are accepted. A row that
-it refuses is decoded without types and read field by field: an odd field is null, the others keep their values.
+A typed decoder that knows only the needed fields takes nearly every row; numbers that come as texts are accepted. A row
+that it refuses is decoded without types and read field by field: an odd field is null, the others keep their values.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -50,25 +50,32 @@ class PdpContext(msgspec.Struct, gc=False):
     rat_type: int | None = None
 
 
+class Country(msgspec.Struct, gc=False):
+    """The needed fields of ``detail.country``."""
+
+    name: str | None = None
+    mcc: str | int | None = None
+
+
 class NetworkDetail(msgspec.Struct, gc=False):
-    """The needed fields of ``detail`` of network events; `country` and `mnc` repeat and are read once per distinct value."""
+    """The needed fields of ``detail`` of network events."""
 
     id: int | None = None
     name: str | None = None
     session_id: str | None = None
-    country: msgspec.Raw = msgspec.Raw()
-    mnc: msgspec.Raw = msgspec.Raw()
+    country: Country | None = None
+    mnc: Any = None
     volume: Volume | None = None
     pdp_context: PdpContext | None = None
 
 
-_NUMBERS = ("gtp_version", "lac", "ci", "rat_type")
 _PDP_FIELDS = PdpContext.__struct_fields__
 _TYPED = msgspec.json.Decoder(NetworkDetail, strict=False)
 _UNTYPED = msgspec.json.Decoder()
 _EXACT = msgspec.json.Decoder(float_hook=str)
 _NO_VOLUME = Volume()
 _NO_CONTEXT = PdpContext()
+_NO_COUNTRY = Country()
 _MCC_DIGITS = 3
 _MNC_DIGITS = 2
 
@@ -91,28 +98,27 @@ def text_or_none(value: object) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def _code_or_none(value: object) -> str | int | None:
+    return value if isinstance(value, str | int) and not isinstance(value, bool) else None
+
+
 def object_or_empty(value: object) -> dict[str, Any]:
     """A JSON object; an empty one for anything else."""
     return value if isinstance(value, dict) else {}
 
 
 def untyped(data: bytes | memoryview) -> object:
-    """Any ``detail`` without types. A text that holds a JSON object gives that object; one that is no JSON, itself."""
+    """Any ``detail`` without types; of a text that holds JSON, the value in it; None for bytes that are no JSON."""
     try:
         value = _UNTYPED.decode(data)
-        if isinstance(value, str) and value.lstrip().startswith("{"):
-            inner = value.encode()
-            return _UNTYPED.decode(inner)
-    except (msgspec.DecodeError, RecursionError):
-        return None if not isinstance(value := _text_of(data), str) else value
-    return value
-
-
-def _text_of(data: bytes | memoryview) -> object:
-    try:
-        return _UNTYPED.decode(data)
     except (msgspec.DecodeError, RecursionError):
         return None
+    if not isinstance(value, str):
+        return value
+    try:
+        return _UNTYPED.decode(value)
+    except (msgspec.DecodeError, RecursionError):
+        return value
 
 
 def _double(value: object) -> float | None:
@@ -124,6 +130,13 @@ def _double(value: object) -> float | None:
         return None
 
 
+_READERS: dict[str, Callable[[object], Any]] = {
+    **dict.fromkeys(("gtp_version", "lac", "ci", "rat_type"), number_or_none),
+    **dict.fromkeys(("mcc", "mnc"), _code_or_none),
+}
+"""How to read fields of ``pdp_context`` that are not texts."""
+
+
 def _tolerant(data: bytes | memoryview) -> NetworkDetail:
     """A detail that the typed decoder refuses, field by field."""
     fields = object_or_empty(untyped(data))
@@ -131,15 +144,14 @@ def _tolerant(data: bytes | memoryview) -> NetworkDetail:
         id=number_or_none(fields.get("id")),
         name=text_or_none(fields.get("name")),
         session_id=text_or_none(fields.get("session_id")),
-        country=msgspec.Raw(msgspec.json.encode(fields["country"])) if "country" in fields else msgspec.Raw(),
-        mnc=msgspec.Raw(msgspec.json.encode(fields["mnc"])) if "mnc" in fields else msgspec.Raw(),
+        mnc=fields.get("mnc"),
     )
+    if isinstance(country := fields.get("country"), dict):
+        detail.country = Country(text_or_none(country.get("name")), _code_or_none(country.get("mcc")))
     if isinstance(amounts := fields.get("volume"), dict):
         detail.volume = Volume(*(_double(amounts.get(name)) for name in Volume.__struct_fields__))
     if isinstance(context := fields.get("pdp_context"), dict):
-        read: dict[str, Any] = {
-            name: (number_or_none if name in _NUMBERS else text_or_none)(context.get(name)) for name in _PDP_FIELDS
-        }
+        read: dict[str, Any] = {name: _READERS.get(name, text_or_none)(context.get(name)) for name in _PDP_FIELDS}
         detail.pdp_context = PdpContext(**read)
     return detail
 
@@ -209,51 +221,36 @@ def _microseconds(text: str | None) -> int | None:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-class _Distinct(dict[bytes, int]):
-    """Numbers the distinct byte strings in the order in which they appear."""
-
-    def __missing__(self, key: bytes) -> int:
-        self[key] = number = len(self)
-        return number
-
-
-def _country(data: bytes) -> tuple[str | None, str | None]:
-    """(name, mcc) of ``detail.country``."""
-    fields = object_or_empty(_text_of(data)) if data else {}
-    mcc = fields.get("mcc")
-    code = str(mcc).zfill(3) if isinstance(mcc, int) and not isinstance(mcc, bool) else text_or_none(mcc)
-    return text_or_none(fields.get("name")), code
-
-
-def _mncs(data: bytes) -> tuple[str | None, str | None]:
-    """(the only MNC, all of several) of ``detail.mnc``."""
-    listed = _text_of(data) if data else None
+def _mncs(listed: object) -> tuple[str | None, str | None]:
+    """(the only MNC, all of several) of ``detail.mnc``: a list of objects, of texts, or one text."""
     found: list[str] = []
     for entry in listed if isinstance(listed, list) else [listed]:
         code = entry.get("mnc") if isinstance(entry, dict) else entry
-        if isinstance(code, str) and code:
+        if isinstance(code, int) and not isinstance(code, bool):
+            code = str(code).zfill(_MNC_DIGITS)
+        if isinstance(code, str) and code and code not in found:
             found.append(code)
-        elif isinstance(code, int) and not isinstance(code, bool):
-            found.append(str(code).zfill(2))
-    found = list(dict.fromkeys(found))
     if len(found) > 1:
         return None, ",".join(found)
     return (found[0] if found else None), None
 
 
-def _chunk(messages: list[memoryview], countries: _Distinct, mncs: _Distinct, with_volumes: bool) -> pa.RecordBatch:
-    """Columns of a few rows, made before their objects leave the processor's cache."""
+def _chunk(messages: list[memoryview]) -> pa.RecordBatch:
+    """Columns of a few rows, made before their objects leave the processor's cache; volumes still as doubles."""
     details = _decode(messages)
+    contexts = [detail.pdp_context or _NO_CONTEXT for detail in details]
+    countries = [detail.country or _NO_COUNTRY for detail in details]
+    amounts = [detail.volume or _NO_VOLUME for detail in details]
+    mncs = [(None, None) if detail.mnc is None else _mncs(detail.mnc) for detail in details]
     columns = {
         "operator_id": _integers([detail.id for detail in details], pa.int64()),
         "operator_name": _texts([detail.name for detail in details]),
+        "operator_mnc": _texts([only for only, _ in mncs]),
+        "operator_mncs": _texts([listed for _, listed in mncs]),
+        "country": _texts([country.name for country in countries]),
+        "country_mcc": _codes([country.mcc for country in countries], _MCC_DIGITS),
         "session_id": _texts([detail.session_id for detail in details]),
-        "country_code": pa.array([countries[bytes(detail.country)] for detail in details], pa.int32()),
-        "mnc_code": pa.array([mncs[bytes(detail.mnc)] for detail in details], pa.int32()),
-    }
-    contexts = [detail.pdp_context or _NO_CONTEXT for detail in details]
-    columns |= {
-        "tunnel_created": _texts([context.tunnel_created for context in contexts]),
+        "session_start": _texts([context.tunnel_created for context in contexts]),
         "gtp_version": _integers([context.gtp_version for context in contexts], pa.int32()),
         "region": _texts([context.region for context in contexts]),
         "breakout_ip": _texts([context.breakout_ip for context in contexts]),
@@ -264,40 +261,33 @@ def _chunk(messages: list[memoryview], countries: _Distinct, mncs: _Distinct, wi
         "lac": _integers([context.lac for context in contexts], pa.int64()),
         "ci": _integers([context.ci for context in contexts], pa.int64()),
         "rat_type": _integers([context.rat_type for context in contexts], pa.int32()),
+        "volume_rx": pa.array([amount.rx for amount in amounts], pa.float64()),
+        "volume_tx": pa.array([amount.tx for amount in amounts], pa.float64()),
+        "volume_total": pa.array([amount.total for amount in amounts], pa.float64()),
     }
-    if with_volumes:
-        amounts = [detail.volume or _NO_VOLUME for detail in details]
-        for name in Volume.__struct_fields__:
-            received = partial(_volume_as_received, messages, name)
-            columns[f"volume_{name}"] = volumes([getattr(amount, name) for amount in amounts], received)
     return pa.RecordBatch.from_pydict(columns)
 
 
-def _volume_as_received(messages: list[memoryview], name: str, position: int) -> object:
-    fields = object_or_empty(_EXACT.decode(messages[position]))
-    return object_or_empty(fields.get("volume")).get(name)
-
-
-def network_columns(detail: pa.Array, rows: Integers, *, with_volumes: bool) -> dict[str, pa.Array]:
+def network_columns(detail: pa.Array, rows: Integers) -> dict[str, pa.Array]:
     """Decodes the details of the chosen rows (none of them null, at least one), in the order of `rows`.
 
-    Columns: operator_id, operator_name, mcc, mnc, operator_mncs, country, apn, region, breakout_ip, gtp_version, lac, ci,
-    rat_type, imsi, session_id, session_start; with volumes also volume_rx, volume_tx, volume_total.
+    Columns: operator_id, operator_name, mcc, mnc, operator_mncs, country, apn, region, breakout_ip, gtp_version, lac,
+    ci, rat_type, imsi, session_id, session_start, volume_rx, volume_tx, volume_total.
     """
-    countries, mncs = _Distinct(), _Distinct()
-    chunks = [
-        _chunk(slices(detail, rows[start : start + _CHUNK]), countries, mncs, with_volumes)
-        for start in range(0, len(rows), _CHUNK)
-    ]
-    whole = pa.concat_batches(chunks)
+    starts = range(0, len(rows), _CHUNK)
+    whole = pa.concat_batches([_chunk(slices(detail, rows[start : start + _CHUNK])) for start in starts])
     columns: dict[str, pa.Array] = dict(zip(whole.schema.names, whole.columns, strict=True))
-    country_names, country_mccs = zip(*map(_country, countries), strict=True)
-    only_mnc, listed_mncs = zip(*map(_mncs, mncs), strict=True)
-    country_code, mnc_code = columns.pop("country_code"), columns.pop("mnc_code")
-    columns["country"] = pa.array(country_names, pa.string()).take(country_code)
-    columns["mcc"] = pc.coalesce(columns["mcc"], pa.array(country_mccs, pa.string()).take(country_code))
-    listed = pa.array(listed_mncs, pa.string()).take(mnc_code)
+    columns["mcc"] = pc.coalesce(columns["mcc"], columns.pop("country_mcc"))
+    listed = columns["operator_mncs"]
     columns["operator_mncs"] = pc.if_else(columns["mnc"].is_null(), listed, pa.scalar(None, pa.string()))
-    columns["mnc"] = pc.coalesce(columns["mnc"], pa.array(only_mnc, pa.string()).take(mnc_code))
-    columns["session_start"] = times(columns.pop("tunnel_created"))
+    columns["mnc"] = pc.coalesce(columns["mnc"], columns.pop("operator_mnc"))
+    columns["session_start"] = times(columns["session_start"])
+    for name in ("rx", "tx", "total"):
+        received = partial(_volume_as_received, detail, rows, name)
+        columns[f"volume_{name}"] = volumes(columns[f"volume_{name}"], received)
     return columns
+
+
+def _volume_as_received(detail: pa.Array, rows: Integers, name: str, position: int) -> object:
+    fields = object_or_empty(_EXACT.decode(slices(detail, rows[position : position + 1])[0]))
+    return object_or_empty(fields.get("volume")).get(name)

@@ -149,12 +149,8 @@ def _add_network(rows: _Rows, ids: Integers, codes: Integers) -> None:
     """Operator, country, session and PDP context, out of ``detail``."""
     detail = rows.batch.column("detail")
     found = quota.named_rows(detail, _IN_NETWORK[codes])
-    kinds = ids[found]
-    parts = [
-        _decode_distinct(detail, found[is_one_of(kinds, _ATTACHES)]),
-        _decode_each(detail, found[~is_one_of(kinds, (*_ATTACHES, _DELETE_CONTEXT))], with_volumes=False),
-        _decode_each(detail, found[kinds == _DELETE_CONTEXT], with_volumes=True),
-    ]
+    attaching = is_one_of(ids[found], _ATTACHES)
+    parts = [_decode_distinct(detail, found[attaching]), _decode_each(detail, found[~attaching])]
     decoded = [part for part in parts if part is not None]
     if not decoded:
         rows["imsi"] = rows.batch.column("sim_imsi")
@@ -170,6 +166,9 @@ def _add_network(rows: _Rows, ids: Integers, codes: Integers) -> None:
     times = rows.batch.column("event_time").take(pa.array(places))
     if "session_start" in columns:
         columns["session_seconds"] = _seconds(times, columns["session_start"], ended)
+    for name in ("volume_rx", "volume_tx", "volume_total"):
+        if name in columns:
+            columns[name] = pc.if_else(ended, columns[name], pa.scalar(None, columns[name].type))
     rows.add(places, columns)
     rows["imsi"] = pc.coalesce(rows["imsi"], rows.batch.column("sim_imsi"))
 
@@ -178,10 +177,10 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
 
 
-def _decode_each(detail: pa.Array, rows: Integers, *, with_volumes: bool) -> tuple[Integers, pa.Table] | None:
+def _decode_each(detail: pa.Array, rows: Integers) -> tuple[Integers, pa.Table] | None:
     if not rows.size:
         return None
-    return rows, _known(network_columns(detail, rows, with_volumes=with_volumes))
+    return rows, _known(network_columns(detail, rows))
 
 
 def _decode_distinct(detail: pa.Array, rows: Integers) -> tuple[Integers, pa.Table] | None:
@@ -190,7 +189,7 @@ def _decode_distinct(detail: pa.Array, rows: Integers) -> tuple[Integers, pa.Tab
         return None
     encoded = select(detail, rows).dictionary_encode()
     every = np.arange(len(encoded.dictionary))
-    return rows, _known(network_columns(encoded.dictionary, every, with_volumes=False)).take(encoded.indices)
+    return rows, _known(network_columns(encoded.dictionary, every)).take(encoded.indices)
 
 
 def _known(columns: dict[str, pa.Array]) -> pa.Table:
@@ -206,7 +205,7 @@ def _seconds(end: pa.Array, start: pa.Array, ended: pa.Array) -> pa.Array:
 
 
 def _add_from_text(rows: _Rows, ids: Integers, folded: pa.Array, outcomes: Integers) -> None:
-    """What stands in the text only: serving node, operator of a rejected attach, technology, user and address of a login."""
+    """What only the text holds: serving node, operator of a rejected attach, technology, user and address of a login."""
     descriptions = rows.batch.column("description")
     attaches = is_one_of(ids, _ATTACHES)
     accepted = np.flatnonzero(attaches & (outcomes == ACCEPTED))

@@ -21,7 +21,7 @@ _ICCID_DIGITS = 19
 
 
 def _digits(texts: pa.Array, widths: tuple[int, ...]) -> tuple[Digits, Mask]:
-    """Digits of texts that consist of digits only and have one of the widths: (values × smallest width, which texts)."""
+    """Digits of texts that are digits only and have one of the widths: (texts × smallest width, which texts)."""
     offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
     data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
     lengths = np.diff(offsets)
