@@ -118,7 +118,7 @@ def _usage(rows: Sequence[Row]) -> go.Figure | None:
         for column, label, colour in (("received", "received", "#3b7dd8"), ("sent", "sent", "#8fc1f0"))
     ]
     figure = go.Figure(bars, _layout(barmode="stack", bargap=0.12, showlegend=True))
-    figure.update_yaxes(ticksuffix=" MB")
+    figure.update_yaxes(tickformat=",", ticksuffix=" MB")
     return figure
 
 
@@ -135,7 +135,7 @@ def _countries(rows: Sequence[Row]) -> go.Figure | None:
     )
     figure = go.Figure([bar], _layout(bargap=0.3, showlegend=False, height=110 + 28 * len(labels)))
     figure.update_yaxes(showgrid=False, automargin=True)
-    figure.update_xaxes(showgrid=True, ticksuffix=" MB")
+    figure.update_xaxes(showgrid=True, tickformat=",", ticksuffix=" MB")
     return figure
 
 

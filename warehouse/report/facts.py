@@ -249,7 +249,7 @@ FROM device_events_hourly WHERE outcome = 'rejected' GROUP BY ALL ORDER BY event
 """
 
 _OPERATORS = f"""
-SELECT operator_name AS name, country_iso AS country, sum(events)::BIGINT AS attempts,
+SELECT operator_name AS name, sum(events)::BIGINT AS attempts,
        coalesce(sum(events) FILTER (outcome = 'rejected'), 0)::BIGINT AS rejected,
        mode(reason) FILTER (outcome = 'rejected') AS reason
 FROM device_events_hourly WHERE outcome IN ('accepted', 'rejected') AND operator_name IS NOT NULL GROUP BY ALL

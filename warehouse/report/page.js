@@ -1,6 +1,8 @@
 "use strict";
 (function () {
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const legendEntryWidth = 190;
+  const legendLineHeight = 19;
 
   function draw(element) {
     const figure = JSON.parse(document.getElementById(element.dataset.figure).textContent);
@@ -11,9 +13,10 @@
     const layout = figure.layout;
     layout.font = { family: theme.getPropertyValue("--font").trim(), size: 12, color: text };
     layout.hoverlabel = { bgcolor: card, bordercolor: grid, font: { color: theme.getPropertyValue("--text").trim() } };
-    // On a narrow screen the legend stands in one column: give it its own height instead of the bars'.
-    if (element.clientWidth < 480 && layout.showlegend) {
-      layout.height += 19 * Math.max(0, figure.data.length - 2);
+    // A legend of several lines gets its own height instead of the bars'.
+    if (layout.showlegend) {
+      const perLine = Math.max(1, Math.floor(element.clientWidth / legendEntryWidth));
+      layout.height += legendLineHeight * (Math.ceil(figure.data.length / perLine) - 1);
     }
     for (const axis of [layout.xaxis, layout.yaxis]) {
       axis.gridcolor = grid;
