@@ -21,6 +21,9 @@ from schemas.filters import Filter
 from schemas.streams import Stream
 from transforms.route.columns import EncodedColumn
 
+_CHUNK = 16_384
+"""Rows that all steps pass over at a time, so that the masks in between stay in the processor's cache."""
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -60,18 +63,36 @@ class Program:
 
     def masks(self, rows: pa.RecordBatch) -> dict[str, Mask]:
         """One mask per stream over the rows. Streams with equal filters share a mask: do not write to it."""
-        columns = {
-            step.column: EncodedColumn.of(rows.column(step.column)) for step in self.steps if isinstance(step, Compare)
-        }
-        done: list[Mask] = []
-        for step in self.steps:
+        comparisons = self._comparisons(rows)
+        finished = {at: np.empty(rows.num_rows, dtype=np.bool_) for _, at in self.results}
+        scratch = np.empty((len(self.steps) + 1, min(_CHUNK, rows.num_rows)), dtype=np.bool_)
+        for start in range(0, rows.num_rows, _CHUNK):
+            chunk = slice(start, min(start + _CHUNK, rows.num_rows))
+            done = list(scratch[:, : chunk.stop - start])
+            spare = done.pop()
+            for at, mask in finished.items():
+                done[at] = mask[chunk]
+            for at, step in enumerate(self.steps):
+                if isinstance(step, Compare):
+                    column, codes = comparisons[at]
+                    column.compare(codes, chunk, done[at], spare)
+                elif isinstance(step, Negate):
+                    np.logical_not(done[step.step], out=done[at])
+                else:
+                    _combine(step, done, done[at])
+        return {name: finished[at] for name, at in self.results}
+
+    def _comparisons(self, rows: pa.RecordBatch) -> dict[int, tuple[EncodedColumn, list[int]]]:
+        """For each comparing step its column, encoded once, and the codes of the values that it takes."""
+        columns: dict[str, EncodedColumn] = {}
+        comparisons = {}
+        for at, step in enumerate(self.steps):
             if isinstance(step, Compare):
-                done.append(columns[step.column].mask(step.how, step.operands))
-            elif isinstance(step, Negate):
-                done.append(~done[step.step])
-            else:
-                done.append(_combined(step, done, rows.num_rows))
-        return {name: done[at] for name, at in self.results}
+                if step.column not in columns:
+                    columns[step.column] = EncodedColumn.of(rows.column(step.column))
+                column = columns[step.column]
+                comparisons[at] = (column, column.codes_of(step.how, step.operands))
+        return comparisons
 
 
 @dataclass(frozen=True)
@@ -145,12 +166,12 @@ class _ProgramWriter:
         return self._numbers.setdefault(step, len(self._numbers))
 
 
-def _combined(step: Combine, done: list[Mask], length: int) -> Mask:
+def _combine(step: Combine, done: list[Mask], out: Mask) -> None:
     if not step.steps:
-        return np.full(length, step.how == "all")
+        out[:] = step.how == "all"
+        return
     operation = np.logical_and if step.how == "all" else np.logical_or
     first, second, *others = step.steps
-    mask: Mask = operation(done[first], done[second])
+    operation(done[first], done[second], out=out)
     for other in others:
-        operation(mask, done[other], out=mask)
-    return mask
+        operation(out, done[other], out=out)
