@@ -56,6 +56,12 @@ class Lines:
         return cls(lines, *(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
+def _without(mask: np.ndarray, places: np.ndarray) -> np.ndarray:
+    less = mask.copy()
+    less[places] = False
+    return less
+
+
 @dataclass
 class Dirt:
     """Writes the records of one feed, of one run of devices and one day, and counts what it does in ``truth``.
@@ -88,20 +94,20 @@ class Dirt:
             rendering[_NEEDS_TEXT[rows.variant] & (rendering == CSV)] = CURRENT
         arrival, late = self._arrivals(rows.time)
         written = Lines.of(self._render(rows), arrival, rendering, self.feed)
-        current = np.flatnonzero(rendering == CURRENT)
+        current = rendering == CURRENT
 
-        disputed = self._draw(options.conflicts, current, size)
+        disputed = self._draw(options.conflicts, current)
         conflicts = self._conflicts(rows, disputed, written)
-        strange = self._draw(options.odd, np.setdiff1d(current, disputed), size)
+        strange = self._draw(options.odd, _without(current, disputed))
         for place in strange.tolist():
             written.lines[place] = odd(written.lines[place], int(rows.id[place]))
-        plain = np.setdiff1d(current, strange)
-        faulty = self._faults(rows, written, plain)
-        copies = self._draw(options.duplicates, np.setdiff1d(np.arange(size), disputed), size)
+        plain = _without(current, strange)
+        faulty = self._faults(rows, written, np.flatnonzero(plain))
+        copies = self._draw(options.duplicates, _without(np.ones(size, bool), disputed))
         duplicates = self._duplicates(written, copies, plain)
         for place in np.flatnonzero(rendering != CURRENT).tolist():
             written.lines[place] = render(written.lines[place], self.feed, int(rendering[place]))
-        moved = self._draw(options.misplaced, plain, size)
+        moved = self._draw(options.misplaced, plain)
         written.feed[moved] = 1 - self.feed
 
         self.truth.feeds[self.feed].update(
@@ -122,10 +128,11 @@ class Dirt:
             return usage_lines(rows, self.fleet, self.sessions)
         return event_lines(rows, self.fleet, self.sessions)
 
-    def _draw(self, rate: float, candidates: np.ndarray, size: int) -> np.ndarray:
-        """Distinct members of ``candidates``: about ``rate`` of ``size``."""
-        count = min(len(candidates), int(self.random.binomial(size, rate)))
-        return np.sort(self.random.choice(candidates, size=count, replace=False)) if count else np.empty(0, np.int64)
+    def _draw(self, rate: float, candidates: np.ndarray) -> np.ndarray:
+        """Positions of distinct candidates (a mask), rising; about ``rate`` of all rows, candidates or not."""
+        places = np.flatnonzero(candidates)
+        count = min(len(places), int(self.random.binomial(len(candidates), rate)))
+        return np.sort(self.random.choice(places, size=count, replace=False))
 
     def _arrivals(self, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """When each record arrives, and which are late: by ten minutes, two hours more on average, a day at most."""
@@ -194,7 +201,7 @@ class Dirt:
     def _duplicates(self, written: Lines, copies: np.ndarray, plain: np.ndarray) -> Lines:
         """Copies at later places; some of the plain current ones in another rendering, which lose to the first."""
         rendering = written.rendering[copies]
-        again = np.isin(copies, plain) & (self.random.random(len(copies)) < self.options.rerendered)
+        again = plain[copies] & (self.random.random(len(copies)) < self.options.rerendered)
         rendering[again] = self.random.integers(1, len(RENDERINGS), int(again.sum()))
         lines = [
             render(written.lines[place], self.feed, kind) if kind != CURRENT else written.lines[place]
@@ -203,19 +210,19 @@ class Dirt:
         delay = self.random.exponential(3600, len(copies)).astype(np.int64) * SECOND
         return Lines.of(lines, written.arrival[copies] + delay, rendering, self.feed)
 
-    def _faults(self, rows: EventColumns | UsageColumns, written: Lines, plain: np.ndarray) -> Lines:
-        """Malformed and empty lines. The first faults of a feed go through all classes, the others by their weight."""
+    def _faults(self, rows: EventColumns | UsageColumns, written: Lines, usable: np.ndarray) -> Lines:
+        """Malformed lines, made of those at ``usable``, and empty ones. The first faults of a feed go through all classes, the others by their weight."""
         dead = self.truth.dead_letters[self.feed]
-        count = int(self.random.binomial(len(rows), self.options.malformed)) if len(plain) else 0
-        sources = self.random.choice(plain, count).tolist() if count else []
+        count = int(self.random.binomial(len(rows), self.options.malformed)) if len(usable) else 0
+        sources = self.random.choice(usable, count).tolist() if count else []
         lines = []
         for place, salt in zip(sources, self.random.integers(0, 1 << 40, count).tolist(), strict=True):
             turn = dead.total() if dead.total() < faults.FAULT_CLASSES else None
             line, reason = faults.malformed(written.lines[place], self.feed, salt, turn)
             dead[reason] += 1
             lines.append(line)
-        for _ in range(self.over_long if len(plain) else 0):
-            line, reason = faults.over_long(written.lines[plain[0]], self.options.over_long_bytes)
+        for _ in range(self.over_long if len(usable) else 0):
+            line, reason = faults.over_long(written.lines[usable[0]], self.options.over_long_bytes)
             dead[reason] += 1
             lines.append(line)
         empty = int(self.random.binomial(len(rows), self.options.empty))

@@ -1,7 +1,7 @@
 """Makes a feed of known truth: plans what devices do, dirties it, and writes it down.
 
-Devices are worked on in runs of a bounded number of records, day by day, so that memory does not grow with the fleet
-(but for a few numbers per device). A seed and options always give the same bytes.
+Devices are worked on in runs of a bounded number of records, day by day, so that memory does not grow with the fleet.
+A seed and options always give the same bytes.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def simulate(
     records = 0
     for run, first in enumerate(range(0, options.devices, size)):
         fleet = build_fleet(options.seed, options.devices, first, min(size, options.devices - first))
+        truth.begin_fleet(fleet)
         for day in range(options.days):
             plan = plan_day(options, fleet, run, day)
             for feed in (EVENTS, USAGE):
@@ -86,6 +87,7 @@ def simulate(
             records += len(plan.events) + len(plan.usage)
             if progress is not None:
                 progress(records, round(daily * options.days))
+        truth.end_fleet(fleet)
     writer.close()
     result = truth.as_json(writer.lines)
     directory.mkdir(parents=True, exist_ok=True)

@@ -58,16 +58,43 @@ class Truth:
         self.dead_letters = [Counter[str](), Counter[str]()]
         self.renderings = [Counter[str](), Counter[str]()]
         self.hours = [Counter[int](), Counter[int]()]
-        # [organisation, country, unit, sum] and [device, unit, sum]: whole numbers below 2^63.
+        # [organisation, country, unit, sum] and [device of the fleet, unit, sum]: whole numbers below 2^63.
         self._usage = np.zeros((len(owners), len(COUNTRIES), len(_UNITS), len(_SUMS)), np.int64)
-        self._devices = np.zeros((options.devices, len(_UNITS), len(_SUMS)), np.int64)
-        self._device_events = np.zeros((options.devices, 2), np.int64)
-        self._owner_of = np.zeros(options.devices, np.int64)
+        self._devices = np.zeros((0, len(_UNITS), len(_SUMS)), np.int64)
+        self._device_events = np.zeros((0, 2), np.int64)
+        self._active = 0
+        self._digest = xxhash.xxh3_128()
+        self._by_endpoint: dict[str, Any] = {}
         self._events = np.zeros((len(VARIANTS), len(SEVERITIES), 2), np.int64)
         self._event_owners = np.zeros(len(owners), np.int64)
         self._sessions = Counter[str]()
         self._logins = Counter[tuple[str, str]]()
         self._limits: dict[int, set[int]] = {}
+
+    def begin_fleet(self, fleet: Fleet) -> None:
+        """Call before the first records of a run of devices; those of the run before must have been ended."""
+        self._devices = np.zeros((len(fleet), len(_UNITS), len(_SUMS)), np.int64)
+        self._device_events = np.zeros((len(fleet), 2), np.int64)
+
+    def end_fleet(self, fleet: Fleet) -> None:
+        """Call after the last records of a run of devices."""
+        active = np.flatnonzero(self._devices[:, :, 4].any(1) | (self._device_events[:, 0] > 0))
+        sums = self._devices[active].reshape(len(active), -1)
+        table = np.concatenate([fleet.endpoint_id[active, None], sums, self._device_events[active]], 1)
+        self._digest.update("".join(f"{','.join(map(str, row))}\n" for row in table.tolist()).encode())
+        self._active += len(active)
+        if self.options.devices <= DEVICES_LISTED:
+            for place in active.tolist():
+                self._by_endpoint[str(fleet.endpoint_id[place])] = self._device_json(fleet, place)
+
+    def _device_json(self, fleet: Fleet, place: int) -> dict[str, Any]:
+        events, alerts = self._device_events[place].tolist()
+        owner = self.owners[fleet.organisation[place]]
+        sums = self._devices[place]
+        units = {text: _sums_json(sums[unit]) for unit, text in enumerate(_UNITS) if sums[unit, 4]}
+        return {
+            "organisation_id": owner.id, "currency": owner.currency, "events": events, "alerts": alerts, "usage": units,
+        }  # fmt: skip
 
     def add_usage(self, rows: UsageColumns, fleet: Fleet) -> None:
         """Counts usage records, one row per id."""
@@ -78,8 +105,7 @@ class Truth:
         unit = rows.sms.astype(np.int64)
         country = OPERATOR_COUNTRY[rows.operator]
         np.add.at(self._usage, (fleet.organisation[rows.device], country, unit), values)
-        np.add.at(self._devices, (fleet.first + rows.device, unit), values)
-        self._owner_of[fleet.first : fleet.first + len(fleet)] = fleet.organisation
+        np.add.at(self._devices, (rows.device, unit), values)
         self._add_hours(1, rows.time)
 
     def add_events(self, rows: EventColumns, rendering: np.ndarray, fleet: Fleet, sessions: Sessions) -> None:
@@ -89,8 +115,8 @@ class Truth:
         np.add.at(self._event_owners, rows.organisation, 1)
         alert = np.array([item.alert for item in VARIANTS])[rows.variant] & ~bare
         on_device = rows.device >= 0
-        numbers = fleet.first + rows.device[on_device]
-        np.add.at(self._device_events, numbers, np.stack([np.ones(len(numbers), np.int64), alert[on_device]], 1))
+        ones = np.ones(int(on_device.sum()), np.int64)
+        np.add.at(self._device_events, rows.device[on_device], np.stack([ones, alert[on_device]], 1))
         self._add_hours(EVENTS, rows.time)
         self._add_sessions(rows, bare)
         types = np.array([item.type_id for item in VARIANTS])[rows.variant]
@@ -215,35 +241,12 @@ class Truth:
         }
 
     def _devices_json(self) -> dict[str, Any]:
-        digest = xxhash.xxh3_128()
-        active = np.flatnonzero(self._devices[:, :, 4].any(1) | (self._device_events[:, 0] > 0))
-        for start in range(0, len(active), 10_000):
-            part = active[start : start + 10_000]
-            table = np.concatenate([part[:, None] + FIRST_ENDPOINT, self._devices[part].reshape(len(part), -1),
-                                    self._device_events[part]], 1)  # fmt: skip
-            digest.update("".join(f"{','.join(map(str, row))}\n" for row in table.tolist()).encode())
         result: dict[str, Any] = {
-            "active": len(active),
-            "digest": "xxh3_128:" + digest.hexdigest(),
-            "digest_of": "per device by id a line of whole numbers, comma separated: endpoint_id; of data: rx, tx, total "
-            "(10^-6), cost (10^-10), records, unpriced; the same of SMS; events; alerts",
+            "active": self._active,
+            "digest": "xxh3_128:" + self._digest.hexdigest(),
+            "digest_of": "per device by id a line of whole numbers, comma separated: endpoint_id; of data rx, tx, "
+            "total (10^-6), cost (10^-10), records, unpriced; the same of SMS; events; alerts",
         }
         if self.options.devices <= DEVICES_LISTED:
-            result["by_endpoint"] = {str(FIRST_ENDPOINT + place): self._device_json(place) for place in active.tolist()}
+            result["by_endpoint"] = self._by_endpoint
         return result
-
-    def _device_json(self, place: int) -> dict[str, Any]:
-        events, alerts = self._device_events[place].tolist()
-        owner = self.owners[int(self._owner_of[place])]
-        units = {
-            text: _sums_json(self._devices[place, unit])
-            for unit, text in enumerate(_UNITS)
-            if self._devices[place, unit, 4]
-        }
-        return {
-            "organisation_id": owner.id,
-            "currency": owner.currency,
-            "events": events,
-            "alerts": alerts,
-            "usage": units,
-        }
