@@ -211,7 +211,10 @@ class Dirt:
         return Lines.of(lines, written.arrival[copies] + delay, rendering, self.feed)
 
     def _faults(self, rows: EventColumns | UsageColumns, written: Lines, usable: np.ndarray) -> Lines:
-        """Malformed lines, made of those at ``usable``, and empty ones. The first faults of a feed go through all classes, the others by their weight."""
+        """Malformed lines, made of those at ``usable``, and empty ones.
+
+        The first faults of a feed go through all classes, the others are drawn by weight.
+        """
         dead = self.truth.dead_letters[self.feed]
         count = int(self.random.binomial(len(rows), self.options.malformed)) if len(usable) else 0
         sources = self.random.choice(usable, count).tolist() if count else []
