@@ -3,33 +3,35 @@
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const legendEntryWidth = 190;
   const legendLineHeight = 19;
+  const charts = Array.from(document.querySelectorAll(".chart"));
+
+  function read(element) {
+    return JSON.parse(document.getElementById(element.dataset.figure).textContent);
+  }
+
+  // The figure's height is its least: a chart fills a card that its neighbour makes higher. A legend of several lines
+  // gets its own height instead of the bars'.
+  function reserve(element) {
+    const { data, layout } = read(element);
+    const perLine = Math.max(1, Math.floor(element.clientWidth / legendEntryWidth));
+    const legendLines = layout.showlegend ? Math.ceil(data.length / perLine) - 1 : 0;
+    element.style.minHeight = layout.height + legendLineHeight * legendLines + "px";
+  }
 
   function draw(element) {
-    const figure = JSON.parse(document.getElementById(element.dataset.figure).textContent);
+    const { data, layout } = read(element);
     const theme = getComputedStyle(document.documentElement);
-    const text = theme.getPropertyValue("--soft").trim();
-    const grid = theme.getPropertyValue("--line").trim();
-    const card = theme.getPropertyValue("--card").trim();
-    const layout = figure.layout;
-    layout.font = { family: theme.getPropertyValue("--font").trim(), size: 12, color: text };
-    layout.hoverlabel = { bgcolor: card, bordercolor: grid, font: { color: theme.getPropertyValue("--text").trim() } };
-    // A legend of several lines gets its own height instead of the bars'.
-    if (layout.showlegend) {
-      const perLine = Math.max(1, Math.floor(element.clientWidth / legendEntryWidth));
-      layout.height += legendLineHeight * (Math.ceil(figure.data.length / perLine) - 1);
-    }
+    const colour = (name) => theme.getPropertyValue(name).trim();
+    delete layout.height;
+    layout.font = { family: colour("--font"), size: 12, color: colour("--soft") };
+    layout.hoverlabel = { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--text") } };
     for (const axis of [layout.xaxis, layout.yaxis]) {
-      axis.gridcolor = grid;
-      axis.linecolor = grid;
-      axis.tickcolor = grid;
+      axis.gridcolor = axis.linecolor = axis.tickcolor = colour("--line");
     }
-    Plotly.react(element, figure.data, layout, { displayModeBar: false, responsive: true });
+    Plotly.react(element, data, layout, { displayModeBar: false, responsive: true });
   }
 
-  function drawAll() {
-    document.querySelectorAll(".chart").forEach(draw);
-  }
-
-  dark.addEventListener("change", drawAll);
-  drawAll();
+  charts.forEach(reserve);
+  charts.forEach(draw);
+  dark.addEventListener("change", () => charts.forEach(draw));
 })();
