@@ -1,8 +1,8 @@
 """Partial sums per device and hour: ``device_usage_hourly`` and ``device_events_hourly``.
 
 Sums are exact decimals; units and currencies are part of the key, so that they are never mixed. Records without a
-device add up under their organisation. The result does not depend on the order of the rows. Sums of parts are the sum of
-the whole: rows of several panes and writers add up, first and last times combine by minimum and maximum.
+device add up under their organisation. The result does not depend on the order of the rows. Rows of several panes and
+writers add up: sums are sums of parts, first and last times combine by minimum and maximum.
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ def _seconds(end: pa.Array, start: pa.Array, ended: pa.Array) -> pa.Array:
 
 
 def _add_from_text(rows: _Rows, ids: Integers, folded: pa.Array, outcomes: Integers) -> None:
-    """What only the text holds: serving node, operator of a rejected attach, technology, user and address of a login."""
+    """What only the text holds: serving node, operator of a rejected attach, technology, user and address of logins."""
     descriptions = rows.batch.column("description")
     attaches = is_one_of(ids, _ATTACHES)
     accepted = np.flatnonzero(attaches & (outcomes == ACCEPTED))
@@ -256,4 +256,3 @@ def _add_lineage(rows: _Rows, writer: str, pane: int) -> None:
     rows["pane"] = pa.repeat(pa.scalar(pane, pa.int32()), rows.count)
     rows["source_file"] = rows.batch.column("source_file").cast(pa.string())
     rows["schema_version"] = pa.repeat(pa.scalar(SCHEMA_VERSION, pa.int32()), rows.count)
-
