@@ -53,7 +53,7 @@ def _check_places(path: str) -> None:
         raise PydanticCustomError("path", "has a brace without its counterpart; write {{ for a brace") from error
     for _, name, form, conversion in found:
         if name is not None and name not in PLACES:
-            raise PydanticCustomError("path", f"{{{name}}} is none of {known}".replace("{", "{{").replace("}", "}}"))
+            raise PydanticCustomError("path", f"{{{name}}} is none of {known}")
         if form or conversion:
             raise PydanticCustomError("path", "takes names in braces only, without a format")
     scheme, separator, rest = path.partition("://")

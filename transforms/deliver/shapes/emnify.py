@@ -84,7 +84,9 @@ def json_lines(content: str, rows: pa.RecordBatch) -> pl.Series:
 def _event_words(frame: pl.DataFrame) -> pl.DataFrame:
     # A severity that was not received, and a user that was found in a failed login's text, are not part of the record.
     severity = pl.when(~pl.col("severity_inferred").fill_null(False)).then(pl.col("severity"))
-    from_text = pl.col("event_type_id").is_in([6, 7]) & pl.col("user_id").is_null() & pl.col("user_name").is_null()
+    login_only = pl.col("user_id").is_null() & pl.col("user_name").is_null()
+    in_text = pl.col("description").str.contains(pl.col("user_username"), literal=True)
+    from_text = pl.col("event_type_id").is_in([6, 7]) & login_only & in_text
     return frame.with_columns(
         severity.alias("_severity"),
         _translated(severity, SEVERITY_IDS, pl.Int32).alias("_severity_id"),
