@@ -115,7 +115,7 @@ def _reworded(model: type[BaseModel], error: Any) -> InitErrorDetails:
         kind, location = "none_of", (*location, "type")
         message = none_of(context["tag"], re.findall("'([^']+)'", context["expected_tags"])).message()
     elif kind == "union_tag_not_found":
-        kind, message = "missing", "'type' is missing"
+        kind, location, message = "missing", (*location, "type"), "'type' is missing"
     elif kind in _FORMS:
         message = _FORMS[kind]
     message = message.removeprefix("Value error, ").replace("Input should be", "must be", 1)

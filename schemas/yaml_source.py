@@ -154,6 +154,7 @@ class _Values:
             return self._mapping(node, path, inside)
         if isinstance(node, SequenceNode):
             return [self.of(child, f"{path}[{at}]", inside) for at, child in enumerate(node.value)]
+        assert isinstance(node, ScalarNode)  # there are no other nodes
         return self._scalar(node, path)
 
     def _mapping(self, node: MappingNode, path: str, inside: tuple[int, ...]) -> dict[str, Any]:
