@@ -144,9 +144,9 @@ class Truth:
     def as_json(self, files: Counter[str]) -> dict[str, Any]:
         """The whole truth, in the form of ``truth.json``. Volumes and costs are decimal texts.
 
-        ``feeds`` counts records by their kind, faulty and empty lines by the feed of their file. ``renderings`` are those
-        of the files (an odd current record may be taken for another), ``hours`` count unique records by their time,
-        ``files`` all lines, array elements or rows, faulty and empty ones included.
+        ``feeds`` counts records by their kind, faulty and empty lines by the feed of their file. ``renderings`` are
+        those of the files (an odd current record may be taken for another), ``hours`` count unique records by their
+        time, ``files`` all lines, array elements or rows, faulty and empty ones included.
         """
         return {
             "options": self.options.as_json(),
