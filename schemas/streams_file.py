@@ -18,7 +18,7 @@ from schemas.reasons import REASONS
 from schemas.streams import Stream, read_streams
 from schemas.yaml_source import Mistake, YamlSource, read_yaml
 
-_AT_KEY = {MISSING, UNKNOWN_KEY, "content_key"}
+_AT_KEY = {UNKNOWN_KEY, "content_key"}
 
 
 class StreamsFileError(Exception):
@@ -92,7 +92,7 @@ def parse_streams(
         places = list(right)
         for at, field, message in check(list(right.values())):
             location: tuple[str | int, ...] = ("streams", places[at], *field.split("."))
-            mistakes += filter(None, [source.mistake(location, message, at_key=True)])
+            mistakes += filter(None, [source.mistake(location, message, may_miss=True)])
     if mistakes:
         raise StreamsFileError(mistakes)
     return list(right.values())
@@ -100,7 +100,10 @@ def parse_streams(
 
 def _located(error: ValidationError, source: YamlSource) -> list[Mistake]:
     details = error.errors(include_url=False, include_context=False, include_input=False)
-    found = (source.mistake(each["loc"], each["msg"], at_key=each["type"] in _AT_KEY) for each in details)
+    found = (
+        source.mistake(each["loc"], each["msg"], at_key=each["type"] in _AT_KEY, may_miss=each["type"] == MISSING)
+        for each in details
+    )
     return [each for each in found if each is not None]
 
 

@@ -57,25 +57,28 @@ class YamlSource:
     _replaced: dict[int, tuple[str, str]] = field(default_factory=dict)
     _broken: set[int] = field(default_factory=set)
 
-    def mistake(self, location: tuple[str | int, ...], message: str, at_key: bool = False) -> Mistake | None:
+    def mistake(
+        self, location: tuple[str | int, ...], message: str, *, at_key: bool = False, may_miss: bool = False
+    ) -> Mistake | None:
         """A mistake at a location, as pydantic reports it.
 
         Args:
           location: keys and indices from the root. Names that are no key of the file (tags of unions) are passed over.
           message: what is wrong.
-          at_key: the last name is a key that is wrong or missing, rather than its value.
+          at_key: the last name is a key that is wrong, rather than its value.
+          may_miss: the last name is a key that may be missing; the place is then where it should be.
 
         Returns:
           the mistake, or None where the value is already reported as an unset variable.
         """
-        node, place, path = self._find(location, at_key)
+        node, place, path = self._find(location, at_key, may_miss)
         if node is None or id(node) in self._broken:
             return None
         for replaced, written in self._replacements(node, set()):
             message = message.replace(replaced, written)
         return Mistake(self.file, place.start_mark.line + 1, place.start_mark.column + 1, path, message)
 
-    def _find(self, location: tuple[str | int, ...], at_key: bool) -> tuple[Node | None, Any, str]:
+    def _find(self, location: tuple[str | int, ...], at_key: bool, may_miss: bool) -> tuple[Node | None, Any, str]:
         """The node at a location, the node whose position to tell (a key, say), and the path in words."""
         node = place = self._root
         path = ""
@@ -89,7 +92,7 @@ class YamlSource:
                 if pair is not None:
                     key, node = pair
                     place = key if last and at_key else node
-                if pair is not None or (last and at_key):
+                if pair is not None or (last and may_miss):
                     path += f".{step}" if path else str(step)
         return node, place, path
 

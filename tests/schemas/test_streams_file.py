@@ -124,7 +124,7 @@ streams:
         (HEAD + FILES + "    name: b\n", "streams.yaml:5:5 streams[0].name: 'name' is given twice, first in line 2"),
         (HEAD, "streams.yaml:2:5 streams[0].destination: 'destination' is missing"),
         (HEAD + "    destination: {}\n", "streams.yaml:4:18 streams[0].destination.type: 'type' is missing"),
-        (HEAD + "    destination: {type: webhook, url: x, size: y}\n", "streams.yaml:4:48 streams[0].destination.size: "),
+        (HEAD + "    destination: {type: webhook, url: x, size: y}\n", "streams.yaml:4:48 streams[0].destination.size"),
         (HEAD + FILES + "    title: 3\n", "streams.yaml:5:12 streams[0].title: must be a text"),
         (HEAD + FILES + "    state: stopped\n", "streams.yaml:5:12 streams[0].state: 'stopped' is none of running"),
         (HEAD + FILES + "    shape: csv\n", "streams.yaml:5:12 streams[0].shape: 'csv' needs format csv, not ndjson"),
@@ -175,7 +175,7 @@ def test_a_check_of_destinations_also_runs_beside_other_mistakes() -> None:
         parse_streams(text, "streams.yaml", OPTIONS, check=check, environment={})
     assert str(caught.value).splitlines()[1:] == [
         "streams.yaml:6:5 streams[1].batch: is not for files",
-        "streams.yaml:8:32 streams[1].destination.path: is taken",
+        "streams.yaml:8:38 streams[1].destination.path: is taken",
     ]
 
 
