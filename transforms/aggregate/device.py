@@ -7,36 +7,15 @@ writers add up: sums are sums of parts, first and last times combine by minimum 
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.tables import DEVICE_EVENTS_HOURLY, DEVICE_USAGE_HOURLY, SCHEMA_VERSION, Table
 
 _VOLUMES = ("volume_rx", "volume_tx", "volume_total")
-
-
-def _latest(labels: tuple[str, ...], time: str, identity: str) -> list[pl.Expr]:
-    """Labels of the group's latest record by time, then id."""
-    order = pl.struct(time, identity)
-    return [pl.col(name).get(order.arg_max()) for name in labels]
-
-
-def _finish(groups: pl.DataFrame, table: Table, rows: pa.RecordBatch) -> pa.RecordBatch:
-    """Sorts the groups by their key and adds the columns of the writer."""
-    groups = groups.sort("hour", *table.key)
-    columns = []
-    count = groups.height
-    constants = {
-        "writer": rows.column("writer")[0].as_py() if rows.num_rows else None,
-        "pane": rows.column("pane")[0].as_py() if rows.num_rows else None,
-        "schema_version": SCHEMA_VERSION,
-    }
-    for field in table.schema:
-        if field.name in constants:
-            columns.append(pa.repeat(pa.scalar(constants[field.name], field.type), count))
-        else:
-            columns.append(groups.get_column(field.name).to_arrow().cast(field.type))
-    return pa.RecordBatch.from_arrays(columns, schema=table.schema)
+_LATEST = "latest"
 
 
 def device_usage(rows: pa.RecordBatch) -> pa.RecordBatch:
@@ -50,16 +29,14 @@ def device_usage(rows: pa.RecordBatch) -> pa.RecordBatch:
       record of the group was priced; ``unpriced_records`` says how many were not.
     """
     table = DEVICE_USAGE_HOURLY
-    frame = _frame(rows, ("hour", *table.key, *table.labels, *_VOLUMES, "cost", "end_time", "start_time", "usage_id"))
-    frame = frame.with_columns(pl.coalesce("end_time", "start_time").alias("time"))
-    groups = frame.group_by("hour", *table.key).agg(
+    times = pc.coalesce(rows.column("end_time"), rows.column("start_time"))
+    sums = [
         *(pl.col(name).sum() for name in _VOLUMES),
         pl.when(pl.col("cost").count() > 0).then(pl.col("cost").sum()).alias("cost"),
         pl.len().alias("records"),
         pl.col("cost").null_count().alias("unpriced_records"),
-        *_latest(table.labels, "time", "usage_id"),
-    )
-    return _finish(groups, table, rows)
+    ]
+    return _aggregate(rows, table, (*_VOLUMES, "cost"), sums, times, rows.column("usage_id"))
 
 
 def device_events(rows: pa.RecordBatch) -> pa.RecordBatch:
@@ -71,17 +48,36 @@ def device_events(rows: pa.RecordBatch) -> pa.RecordBatch:
     Returns:
       One row per key, sorted by hour and key, in the schema of ``device_events_hourly``.
     """
-    table = DEVICE_EVENTS_HOURLY
-    frame = _frame(rows, ("hour", *table.key, *table.labels, "alert", "event_time", "event_id"))
-    groups = frame.group_by("hour", *table.key).agg(
+    sums = [
         pl.len().alias("events"),
         pl.col("alert").sum().alias("alerts"),
         pl.col("event_time").min().alias("first_time"),
         pl.col("event_time").max().alias("last_time"),
-        *_latest(table.labels, "event_time", "event_id"),
-    )
-    return _finish(groups, table, rows)
+    ]
+    times, ids = rows.column("event_time"), rows.column("event_id")
+    return _aggregate(rows, DEVICE_EVENTS_HOURLY, ("alert", "event_time"), sums, times, ids)
 
 
-def _frame(rows: pa.RecordBatch, names: tuple[str, ...]) -> pl.DataFrame:
-    return pl.DataFrame(pa.Table.from_batches([rows.select(list(names))]))
+def _aggregate(
+    rows: pa.RecordBatch, table: Table, summed: tuple[str, ...], sums: list[pl.Expr], times: pa.Array, ids: pa.Array
+) -> pa.RecordBatch:
+    """Groups by hour and key; labels are those of each group's latest record by time, then id."""
+    order = np.lexsort((ids.to_numpy(), times.cast(pa.int64()).fill_null(0).to_numpy()))
+    rank = np.empty(len(order), np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    frame = pl.DataFrame(pa.Table.from_batches([rows.select(["hour", *table.key, *summed])]))
+    frame = frame.with_columns(pl.Series(_LATEST, rank))
+    groups = frame.group_by("hour", *table.key).agg(*sums, pl.col(_LATEST).max()).sort("hour", *table.key)
+    latest = pa.array(order[groups.get_column(_LATEST).to_numpy()])
+    constants = {"schema_version": SCHEMA_VERSION} | {
+        name: rows.column(name)[0].as_py() if rows.num_rows else None for name in ("writer", "pane")
+    }
+    columns = []
+    for field in table.schema:
+        if field.name in constants:
+            columns.append(pa.repeat(pa.scalar(constants[field.name], field.type), groups.height))
+        elif field.name in table.labels:
+            columns.append(rows.column(field.name).take(latest))
+        else:
+            columns.append(groups.get_column(field.name).to_arrow().cast(field.type))
+    return pa.RecordBatch.from_arrays(columns, schema=table.schema)

@@ -107,16 +107,16 @@ def object_or_empty(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def untyped(data: bytes | memoryview) -> object:
+def untyped(data: bytes | memoryview, decoder: msgspec.json.Decoder[Any] = _UNTYPED) -> object:
     """Any ``detail`` without types; of a text that holds JSON, the value in it; None for bytes that are no JSON."""
     try:
-        value = _UNTYPED.decode(data)
+        value = decoder.decode(data)
     except (msgspec.DecodeError, RecursionError):
         return None
     if not isinstance(value, str):
         return value
     try:
-        return _UNTYPED.decode(value)
+        return decoder.decode(value)
     except (msgspec.DecodeError, RecursionError):
         return value
 
@@ -289,5 +289,5 @@ def network_columns(detail: pa.Array, rows: Integers) -> dict[str, pa.Array]:
 
 
 def _volume_as_received(detail: pa.Array, rows: Integers, name: str, position: int) -> object:
-    fields = object_or_empty(_EXACT.decode(slices(detail, rows[position : position + 1])[0]))
+    fields = object_or_empty(untyped(slices(detail, rows[position : position + 1])[0], _EXACT))
     return object_or_empty(fields.get("volume")).get(name)

@@ -130,7 +130,9 @@ def usage(record: dict[str, Any]) -> dict[str, Any]:
 
 def event_batch(*records: dict[str, Any]) -> pa.RecordBatch:
     """A batch of event records; each needs only the fields that matter."""
-    return _batch([event({"id": n, "timestamp": "2026-05-04T03:02:01Z"} | r) for n, r in enumerate(records)], EVENT_RECORD)
+    return _batch(
+        [event({"id": n, "timestamp": "2026-05-04T03:02:01Z"} | r) for n, r in enumerate(records)], EVENT_RECORD
+    )
 
 
 def usage_batch(*records: dict[str, Any]) -> pa.RecordBatch:
