@@ -11,12 +11,19 @@ from msgspec import Raw, Struct
 
 from transforms.decode.faults import Fault, json_path
 from transforms.decode.structs import (
+    Country,
     Currency,
+    Endpoint,
     Imsi,
     JsonNull,
     Labelled,
+    Named,
+    Operator,
     Severity,
+    Sim,
     Source,
+    Tariff,
+    User,
     fields,
     required,
 )
@@ -41,6 +48,14 @@ _ALONE: dict[type[Struct], str] = {
 Path = tuple[str, ...]
 
 
+# Values of the documented type are decoded at once; only others are looked at. Objects with decimals are not among them:
+# a float would not keep all digits, and the tolerant reader cannot look them up in the line again.
+_DOCUMENTED: dict[type[Any], msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind)
+    for kind in (int, str, bool, Labelled, Severity, Source, Named, User, Endpoint, Sim, Imsi, Currency, Country, Operator)
+} | {Tariff: msgspec.json.Decoder(Tariff)}
+
+
 def read_object(struct: type[Struct], members: dict[str, Any], path: Path) -> tuple[Struct, dict[str, Any]]:
     """Reads an object's members (raw JSON by name, or such a dictionary again).
 
@@ -57,17 +72,25 @@ def read_object(struct: type[Struct], members: dict[str, Any], path: Path) -> tu
         kind = kinds.get(name)
         if kind is None:
             residual[name] = content
-            continue
-        if isinstance(content, dict):
-            values[name], inner = read_object(kind, content, (*path, name))
-            if inner:
-                residual[name] = inner
-            continue
-        text = bytes(content)
-        if text != b"null":
-            values[name], odd = _read(kind, text, (*path, name))
-            if odd is not None:
+        elif kind is Raw:
+            values[name] = content
+        elif isinstance(content, dict):
+            values[name], odd = read_object(kind, content, (*path, name))
+            if odd:
                 residual[name] = odd
+        else:
+            decoder = _DOCUMENTED.get(kind)
+            if decoder is not None:
+                try:
+                    values[name] = decoder.decode(content)
+                    continue
+                except msgspec.DecodeError:
+                    pass  # null, or not as documented
+            text = bytes(content)
+            if text != b"null":
+                values[name], odd = _read(kind, text, (*path, name))
+                if odd:
+                    residual[name] = odd
     for name in required(struct):
         if name not in values:
             where = (*path, name)
@@ -77,29 +100,24 @@ def read_object(struct: type[Struct], members: dict[str, Any], path: Path) -> tu
 
 def _read(kind: type[Any], text: bytes, path: Path) -> tuple[Any, Any]:
     """The value, and what to keep as received (None: nothing)."""
-    if kind is Raw:
-        return Raw(text), None
     if kind is JsonNull:
         return None, Raw(text)
     if issubclass(kind, Struct):
         return _read_struct(kind, text, path)
     found = _found(text)
-    content = _TEXT.decode(text) if found == "a string" else text.decode()
     if kind is str:
-        if found == "a string":
-            return content, None
         return _text_of(text, found, path), Raw(text)
+    content = _TEXT.decode(text).strip() if found == "a string" else text.decode()
+    odd = Raw(text) if found == "a string" else None
     if kind is bool:
-        value = _BOOLEANS.get(content.strip().lower())
+        value = _BOOLEANS.get(content.lower())
         if value is None:
             raise _wrong("true or false", found, path)
-        if found == "a number":  # the legacy rendering's 0 and 1: the column's builder knows them
-            return int(value), None
-        return value, Raw(text) if found == "a string" else None
-    if found not in ("a string", "a number") or not _NUMBER.fullmatch(content.strip()):
+        # The legacy rendering's 0 and 1 stay numbers: the column's builder knows them.
+        return (int(value) if found == "a number" else value), odd
+    if found not in ("a string", "a number") or not _NUMBER.fullmatch(content):
         raise _wrong("a number", found if found != "a string" else "another text", path)
-    number = _number(content.strip(), path)
-    odd = Raw(text) if found == "a string" else None
+    number = _number(content, path)
     if kind is float:
         return number, odd
     if number != number.to_integral_value():

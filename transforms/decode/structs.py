@@ -7,9 +7,8 @@ The order of the fields is the order of the columns in `transforms.decode.column
 
 from __future__ import annotations
 
-import types
 from functools import cache
-from typing import Any, Union, get_args, get_origin
+from typing import Any, get_args
 
 import msgspec
 from msgspec import Raw, Struct
@@ -189,26 +188,3 @@ def fields(struct: type[Struct]) -> dict[str, type[Any]]:
 def required(struct: type[Struct]) -> tuple[str, ...]:
     """Names of a struct's fields that every record has."""
     return tuple(field.name for field in msgspec.structs.fields(struct) if field.required)
-
-
-@cache
-def lenient(struct: type[Struct]) -> type[Struct]:
-    """The same struct, at every level, that ignores unknown fields instead of refusing them."""
-    specification: list[Any] = []
-    for field in msgspec.structs.fields(struct):
-        kind = field.type
-        inner = fields(struct)[field.name]
-        if isinstance(inner, type) and issubclass(inner, Struct):
-            optional = get_origin(kind) in (Union, types.UnionType)
-            kind = Union[lenient(inner), None] if optional else lenient(inner)  # noqa: UP007
-        if field.required:
-            specification.append((field.name, kind))
-        else:
-            specification.append((field.name, kind, field.default))
-    return msgspec.defstruct(f"Lenient{struct.__name__}", specification, gc=False)
-
-
-LENIENT: tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]] = (
-    msgspec.json.Decoder(lenient(Event)),
-    msgspec.json.Decoder(lenient(Usage)),
-)

@@ -1,9 +1,8 @@
 """The second tier: records that the strict decoder refuses but that are valid.
 
-In steps, from fast to slow: the record of the other kind; known fields as the strict decoder takes them, unknown ones to
-``extra``; field by field, with numbers as texts and the reverse, odd booleans and ``detail``; the flat forms (CSV rows,
-1NCE 2.0). What is then still wrong is a `Fault`. Values that a column holds in another JSON type than they were received
-in are kept in ``extra`` as received.
+In steps: the record of the other kind; object by object, with unknown fields, numbers as texts and the reverse and odd
+booleans; the flat forms (CSV rows, 1NCE 2.0). What is then still wrong is a `Fault`. Values that a column holds in another
+JSON type than they were received in are kept in ``extra`` as received.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from schemas.records import CSV, FLAT
 from transforms.decode import paths
@@ -22,7 +21,7 @@ from transforms.decode.columns import Note
 from transforms.decode.diagnose import check_text, diagnose, repair_controls
 from transforms.decode.faults import Fault
 from transforms.decode.leaves import read_object
-from transforms.decode.structs import KINDS, LENIENT, MARKERS, STRICT, fields
+from transforms.decode.structs import KINDS, MARKERS, STRICT
 
 _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 _REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -45,6 +44,11 @@ def take_json(feed: int, line: bytes) -> Taken:
     Raises:
       Fault: it is no record.
     """
+    other = 1 - feed
+    try:
+        return Taken(other, STRICT[other].decode(line))
+    except _REFUSALS:
+        pass  # the usual case: it is of this feed's kind
     check_text(line)
     line = line.removeprefix(_BYTE_ORDER_MARK)
     try:
@@ -59,7 +63,7 @@ def take_json(feed: int, line: bytes) -> Taken:
         except _REFUSALS as again:
             raise diagnose(line, again) from None
     try:
-        return _take_members(feed, line, members)
+        return _take_members(feed, members)
     except Fault as fault:
         if fault.record_id is None:
             fault.record_id = _identity(members)
@@ -90,7 +94,7 @@ def take_row(feed: int, row: bytes, header: Sequence[str]) -> Taken:
         raise
 
 
-def _take_members(feed: int, line: bytes, members: dict[str, Raw]) -> Taken:
+def _take_members(feed: int, members: dict[str, Raw]) -> Taken:
     nested = [kind for kind in (0, 1) if _present(members, MARKERS[kind])]
     flat = [kind for kind in (0, 1) if _present(members, paths.FLAT_MARKERS[kind])]
     kinds = set(nested or flat)
@@ -101,29 +105,8 @@ def _take_members(feed: int, line: bytes, members: dict[str, Raw]) -> Taken:
     kind = kinds.pop()
     if not nested:
         return _take_flat(kind, members, FLAT)
-    try:
-        return Taken(kind, STRICT[kind].decode(line))
-    except _REFUSALS:
-        pass  # unknown fields, or other types than documented: the next steps tell
-    try:
-        struct = LENIENT[kind].decode(line)
-    except _REFUSALS:
-        struct, residual = read_object(KINDS[kind], members, ())
-    else:
-        residual = _unknown(KINDS[kind], members)
+    struct, residual = read_object(KINDS[kind], members, ())
     return Taken(kind, struct, Note(residual))
-
-
-def _unknown(struct: type[Struct], members: dict[str, Raw]) -> dict[str, Any]:
-    """Fields that the struct does not have, at any level, as they were received."""
-    known = fields(struct)
-    residual: dict[str, Any] = {name: members[name] for name in members.keys() - known.keys()}
-    for name, kind in known.items():
-        if name in members and issubclass(kind, Struct):
-            content = members[name]
-            if bytes(content) != _NULL and (inner := _unknown(kind, _MEMBERS.decode(content))):
-                residual[name] = inner
-    return residual
 
 
 def _take_flat(kind: int, members: dict[str, Raw], rendering: int) -> Taken:
