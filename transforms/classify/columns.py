@@ -58,18 +58,24 @@ def text_array(values: Sequence[str | None]) -> pa.Array:
 
 
 class Spread:
-    """Brings values of some rows back to all rows of a batch; the others become null."""
+    """Brings values of some rows back to all rows of a batch; the others become null.
 
-    def __init__(self, rows: Integers, count: int) -> None:
+    Args:
+      rows: the rows that have a value, each once.
+      count: rows of the batch.
+      places: where the value of each of `rows` stands among the values; by default they stand in the order of `rows`.
+    """
+
+    def __init__(self, rows: Integers, count: int, places: Integers | None = None) -> None:
         self._count = count
-        self._all = len(rows) == count and bool((np.diff(rows) > 0).all())
+        self._all = places is None and len(rows) == count and bool((np.diff(rows) > 0).all())
         if not self._all:
             index = np.full(count, NO_ID, dtype=np.int32)
-            index[rows] = np.arange(len(rows), dtype=np.int32)
+            index[rows] = np.arange(len(rows)) if places is None else places
             self._index = pa.array(index, mask=index < 0)
 
     def __call__(self, values: pa.Array) -> pa.Array:
-        """`values` has one entry per chosen row, in their order."""
+        """The values as a column of the batch."""
         if self._all:
             return values
         if values.null_count == len(values):

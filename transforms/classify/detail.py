@@ -201,6 +201,8 @@ def _integers(values: Sequence[int | None], kind: pa.DataType) -> pa.Array:
 
 def times(texts: pa.Array) -> pa.Array:
     """Times without zone, with ``Z`` or ``+0000`` (all UTC); what is no time, or not within 2000 to 2100, is null."""
+    if texts.null_count == len(texts):
+        return pa.nulls(len(texts), TIME)
     try:
         parsed = pc.utf8_rtrim(texts, "Z").cast(pa.timestamp("us")).cast(pa.int64())
     except pa.ArrowInvalid:

@@ -13,7 +13,7 @@ from schemas.lookups import OUTCOMES, SEVERITIES
 from schemas.reasons import REASON_TABLE, Reason
 from schemas.tables import EVENTS, SCHEMA_VERSION
 from transforms.classify import network, quota, text
-from transforms.classify.columns import Integers, Spread, is_one_of, numbers, select, text_array, valid, words
+from transforms.classify.columns import Integers, Mask, Spread, is_one_of, numbers, select, text_array, valid, words
 from transforms.classify.detail import network_columns
 from transforms.classify.identity import hours, iccid_19, imei_and_tac
 from transforms.classify.outcome import (
@@ -84,9 +84,8 @@ class _Rows:
             self._columns[name] = pa.nulls(self.count, kind) if received is None else received
         return self._columns[name]
 
-    def add(self, rows: Integers, columns: dict[str, pa.Array]) -> None:
+    def add(self, spread: Spread, columns: dict[str, pa.Array]) -> None:
         """Adds columns that are known for some rows."""
-        spread = Spread(rows, self.count)
         for name, column in columns.items():
             self[name] = spread(column)
 
@@ -149,52 +148,35 @@ def _add_network(rows: _Rows, ids: Integers, codes: Integers) -> None:
     """Operator, country, session and PDP context, out of ``detail``."""
     detail = rows.batch.column("detail")
     found = quota.named_rows(detail, _IN_NETWORK[codes])
-    attaching = is_one_of(ids[found], _ATTACHES)
-    parts = [_decode_distinct(detail, found[attaching]), _decode_each(detail, found[~attaching])]
-    decoded = [part for part in parts if part is not None]
-    if not decoded:
-        rows["imsi"] = rows.batch.column("sim_imsi")
-        return
-    whole = pa.concat_tables([table for _, table in decoded], promote_options="default").combine_chunks()
-    places = np.concatenate([part for part, _ in decoded])
-    columns = {name: _whole(whole.column(name)) for name in whole.column_names}
-    for name, source, normalise in _NORMALISED:
-        if source in columns:
-            columns[name] = normalise(columns[source])
-    columns.pop("rat_type", None)
-    ended = pa.array(ids[places] == _DELETE_CONTEXT)
-    times = rows.batch.column("event_time").take(pa.array(places))
-    if "session_start" in columns:
-        columns["session_seconds"] = _seconds(times, columns["session_start"], ended)
-    for name in ("volume_rx", "volume_tx", "volume_total"):
-        if name in columns:
-            columns[name] = pc.if_else(ended, columns[name], pa.scalar(None, columns[name].type))
-    rows.add(places, columns)
+    if found.size:
+        decoded, places = _decode_network(detail, found, is_one_of(ids[found], _ATTACHES))
+        for name, source, normalise in _NORMALISED:
+            decoded[name] = normalise(decoded[source])
+        del decoded["rat_type"]
+        rows.add(Spread(found, rows.count, places), decoded)
+        ended = pa.array(ids == _DELETE_CONTEXT)
+        rows["session_seconds"] = _seconds(rows.batch.column("event_time"), rows["session_start"], ended)
+        for name in ("volume_rx", "volume_tx", "volume_total"):
+            rows[name] = pc.if_else(ended, rows[name], pa.scalar(None, rows[name].type))
     rows["imsi"] = pc.coalesce(rows["imsi"], rows.batch.column("sim_imsi"))
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+def _decode_network(detail: pa.Array, found: Integers, attaching: Mask) -> tuple[dict[str, pa.Array], Integers]:
+    """Decoded columns of the rows found, and where in them each row's values stand.
 
-
-def _decode_each(detail: pa.Array, rows: Integers) -> tuple[Integers, pa.Table] | None:
-    if not rows.size:
-        return None
-    return rows, _known(network_columns(detail, rows))
-
-
-def _decode_distinct(detail: pa.Array, rows: Integers) -> tuple[Integers, pa.Table] | None:
-    """Details of attaches hold only the operator, so that few differ: each is decoded once."""
-    if not rows.size:
-        return None
-    encoded = select(detail, rows).dictionary_encode()
-    every = np.arange(len(encoded.dictionary))
-    return rows, _known(network_columns(encoded.dictionary, every)).take(encoded.indices)
-
-
-def _known(columns: dict[str, pa.Array]) -> pa.Table:
-    """Without the columns that are null throughout; concatenation brings them back."""
-    return pa.table({name: column for name, column in columns.items() if column.null_count < len(column)})
+    Details of attaches hold nothing but the operator, so that few differ: each of these is decoded once.
+    """
+    encoded = select(detail, found[attaching]).dictionary_encode()
+    distinct, others = len(encoded.dictionary), found[~attaching]
+    places = np.empty(len(found), np.int32)
+    places[attaching] = encoded.indices.to_numpy()
+    places[~attaching] = np.arange(distinct, distinct + len(others))
+    parts = []
+    if distinct:
+        parts.append(network_columns(encoded.dictionary, np.arange(distinct)))
+    if others.size:
+        parts.append(network_columns(detail, others))
+    return {name: pa.concat_arrays([part[name] for part in parts]) for name in parts[0]}, places
 
 
 def _seconds(end: pa.Array, start: pa.Array, ended: pa.Array) -> pa.Array:
@@ -228,7 +210,7 @@ def _add_quota(rows: _Rows, ids: Integers, codes: Integers, folded: pa.Array) ->
         return
     detail = rows.batch.column("detail")
     if (found := quota.named_rows(detail, about)).size:
-        rows.add(found, quota.quota_columns(detail, found))
+        rows.add(Spread(found, rows.count), quota.quota_columns(detail, found))
     rows["quota_traffic_type"] = pc.coalesce(rows["quota_traffic_type"], words(codes, _QUOTAS))
     missing = np.flatnonzero(is_one_of(ids, _PERCENT_IN_TEXT) & ~valid(rows["quota_threshold_percent"]))
     rows.complete("quota_threshold_percent", missing, text.per_cent_in_text(select(folded, missing)))
@@ -238,7 +220,7 @@ def _add_breakout(rows: _Rows, codes: Integers) -> None:
     detail = rows.batch.column("detail")
     found = quota.named_rows(detail, _ABOUT_BREAKOUT[codes])
     if found.size:
-        rows.add(found, quota.breakout_columns(detail, found))
+        rows.add(Spread(found, rows.count), quota.breakout_columns(detail, found))
 
 
 def _add_source_address(rows: _Rows, codes: Integers) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 
 from schemas.lookups import OUTCOMES, SEVERITIES
 from schemas.reasons import DOMAINS, OTHER_REASON, SOURCE_DOMAINS, Reason, reason_names
-from transforms.classify.columns import Integers, Mask, is_one_of, mask_of, select, text_array
+from transforms.classify.columns import Integers, Mask, mask_of, select, text_array, words
 from transforms.classify.severity import SOURCE_VOCABULARY
 from transforms.classify.text import contains
 
@@ -28,7 +27,6 @@ _REFUSED = "rejected"
 _REFUSED_ATTEMPT = "rejected|denied|refused|not allowed|fail"
 _ACCEPTED_ATTEMPT = "successful|new location|now attached"
 _WARN = list(SEVERITIES.values()).index("WARN")
-_UNDECIDED = -1
 
 _DOMAIN_BY_SOURCE = np.array(
     [DOMAINS.index(SOURCE_DOMAINS[name]) if name else NO_DOMAIN for name in SOURCE_VOCABULARY.to_pylist()], np.int32
@@ -57,44 +55,50 @@ def outcome_codes(folded: pa.Array, attempts: Mask, usual: Integers, severities:
 
 
 class _Row:
-    """One row of the table, ready to be applied to arrays."""
+    """One row of the table, with its reason and domain as codes."""
 
     def __init__(self, row: Reason, number: int, domain: int) -> None:
-        self.types = row.types
         self.number = number
         self.domain = domain
         self.failed = row.failed
-        self.status = row.breakout_status_other_than
-        self.any_text = row.text is None
-        self._text = row.text or ""
+        self._text = row.text
+        self._status = row.breakout_status_other_than
 
     def fits(self, texts: pa.Array, statuses: pa.Array) -> Mask:
-        """Which of the given events (all of the row's types) it fits."""
-        if self.any_text:
+        """Which of the given events (all of a type of the row) it fits."""
+        if self._text is None:
             return np.ones(len(texts), dtype=bool)
         fits = contains(texts, self._text)
-        if self.status is not None:
-            fits |= mask_of(pc.not_equal(statuses, self.status))
+        if self._status is not None:
+            fits |= mask_of(pc.not_equal(statuses, self._status))
         return fits
 
 
 @dataclass(frozen=True)
 class CompiledReasons:
-    """A table of reasons, ready to be applied."""
+    """A table of reasons, ready to be applied.
 
-    rows: tuple[_Row, ...]
+    Attributes:
+      rows: for each event type id that the table knows, its rows in order.
+      vocabulary: reasons by code; the last entry is null.
+      other: code of `OTHER_REASON`.
+    """
+
+    rows: dict[int, list[_Row]]
     vocabulary: pa.Array
     other: int
-    types: tuple[int, ...]
 
 
 @lru_cache(maxsize=8)
 def compile_reasons(table: tuple[Reason, ...]) -> CompiledReasons:
-    """Prepares a table; the vocabulary ends in `OTHER_REASON` and null."""
+    """Prepares a table."""
     names = reason_names(table)
-    rows = tuple(_Row(row, names.index(row.reason), DOMAINS.index(row.domain)) for row in table)
-    types = tuple({number for row in rows for number in row.types})
-    return CompiledReasons(rows, text_array([*names, None]), names.index(OTHER_REASON), types)
+    rows: dict[int, list[_Row]] = {}
+    for entry in table:
+        row = _Row(entry, names.index(entry.reason), DOMAINS.index(entry.domain))
+        for number in entry.types:
+            rows.setdefault(number, []).append(row)
+    return CompiledReasons(rows, text_array([*names, None]), names.index(OTHER_REASON))
 
 
 def reasons(
@@ -115,33 +119,23 @@ def reasons(
       sources: source codes.
       statuses: breakout statuses.
     """
-    count = len(outcomes)
-    unsuccessful = (outcomes == REJECTED) | (outcomes == FAILED)
-    asked = np.flatnonzero((outcomes != ACCEPTED) & (unsuccessful | is_one_of(types, table.types)))
-    texts, asked_statuses, asked_types = select(folded, asked), select(statuses, asked), types[asked]
-    reason = np.full(len(asked), _UNDECIDED, np.int32)
-    domain = np.full(len(asked), NO_DOMAIN, np.int32)
-    for row in table.rows:
-        candidates = np.flatnonzero((reason == _UNDECIDED) & is_one_of(asked_types, row.types))
-        if not candidates.size:
-            continue
-        if row.any_text:
-            found = candidates
-        else:
-            found = candidates[row.fits(select(texts, candidates), select(asked_statuses, candidates))]
-        reason[found] = row.number
-        domain[found] = row.domain
-        if row.failed:
-            places = asked[found]
-            outcomes[places[outcomes[places] == NOT_APPLICABLE]] = FAILED
-    left = (reason == _UNDECIDED) & unsuccessful[asked]
-    reason[left] = table.other
-    domain[left] = _DOMAIN_BY_SOURCE[sources[asked[left]]]
-    return _spread(table.vocabulary, reason, asked, count), _spread(DOMAIN_VOCABULARY, domain, asked, count)
-
-
-def _spread(vocabulary: pa.Array, codes: Integers, rows: Integers, count: int) -> pa.Array:
-    null = len(vocabulary) - 1
-    every: np.ndarray[Any, np.dtype[np.int32]] = np.full(count, null, np.int32)
-    every[rows] = np.where(codes == _UNDECIDED, null, codes)
-    return vocabulary.take(pa.array(every))
+    no_reason = len(table.vocabulary) - 1
+    reason = np.full(len(outcomes), no_reason, np.int32)
+    domain = np.full(len(outcomes), NO_DOMAIN, np.int32)
+    asked = np.flatnonzero(outcomes != ACCEPTED)
+    asked_types = types[asked]
+    for kind in np.unique(asked_types).tolist():
+        left = asked[asked_types == kind]
+        for row in table.rows.get(kind, ()):
+            fits = row.fits(select(folded, left), select(statuses, left))
+            found, left = left[fits], left[~fits]
+            reason[found] = row.number
+            domain[found] = row.domain
+            if row.failed:
+                outcomes[found[outcomes[found] == NOT_APPLICABLE]] = FAILED
+            if not left.size:
+                break
+    unexplained = (reason == no_reason) & ((outcomes == REJECTED) | (outcomes == FAILED))
+    reason[unexplained] = table.other
+    domain[unexplained] = _DOMAIN_BY_SOURCE[sources[unexplained]]
+    return words(reason, table.vocabulary), words(domain, DOMAIN_VOCABULARY)
