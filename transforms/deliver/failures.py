@@ -115,7 +115,8 @@ def http_status(error: BaseException) -> int | None:
     while seen is not None:
         response = getattr(seen, "response", None)
         metadata = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
-        for value in (getattr(seen, "code", None), getattr(seen, "status_code", None), metadata.get("HTTPStatusCode")):
+        codes = (getattr(seen, "code", None), getattr(seen, "status_code", None), metadata.get("HTTPStatusCode"))
+        for value in (*codes, getattr(response, "status_code", None)):
             if isinstance(value, int) and 100 <= value < 600:
                 return int(value)
         seen = seen.__cause__ or seen.__context__

@@ -36,11 +36,12 @@ def put(output: str, part: Part, rows: pa.RecordBatch) -> storage.StoredFile:
     Raises:
       OSError: the output directory is at fault: the run fails.
     """
-    metadata = {"version": _VERSION, "table": part.table}
-    batch = rows.replace_schema_metadata(metadata)
+    # Without the columns' descriptions, which are longer than a few rows.
+    bare = [pa.field(field.name, field.type) for field in rows.schema]
+    schema = pa.schema(bare, {"version": _VERSION, "table": part.table})
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
-        writer.write_batch(batch)
+    with pa.ipc.new_file(sink, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays(rows.columns, schema=schema))
     stored = storage.publish(path_of(output, part), sink.getvalue().to_pybytes(), rows.num_rows)
     return storage.StoredFile(storage.relative(output, stored.path), stored.row_count, stored.bytes, stored.checksum)
 

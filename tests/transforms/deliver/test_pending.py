@@ -181,3 +181,8 @@ def test_a_sweep_takes_the_writers_stale_files(tmp_path: Path) -> None:
         ("job-2", 0),
         ("job-2", 1),
     ]
+
+
+def test_a_few_waiting_rows_take_little_space(tmp_path: Path) -> None:
+    stored = spool.put(str(tmp_path), part_of(), rows_of("usage", {}))
+    assert stored.bytes < 16_000

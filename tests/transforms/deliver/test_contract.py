@@ -1,0 +1,72 @@
+"""The contract between a destination and the rest: whatever it answers, every record is accounted for once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+import pytest
+
+from schemas.destinations import DestinationOptions
+from tests.transforms.deliver.support import Stream, part_of, rows_of
+from transforms.dead_letters import DeadLetter
+from transforms.deliver import spool
+from transforms.deliver.destination import Destination, Kind, Outcome, StreamDefinition
+from transforms.deliver.failures import Failure, FailureKind
+from transforms.deliver.null import NullOptions
+from transforms.deliver.parts import Part
+
+BUSY = Failure(FailureKind.TRANSIENT, "the receiver answers 503", "wait, then deliver what is pending")
+
+
+class Scripted(Destination[DestinationOptions]):
+    """Answers what it is told to."""
+
+    options_model: ClassVar[type[DestinationOptions]] = NullOptions
+    kind: ClassVar[Kind] = Kind.PUSHED
+    recountable: ClassVar[bool] = False
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(NullOptions(type="null"))
+        self.outcome = outcome
+
+    def deliver(self, part: Part, rows: pa.RecordBatch, stream: StreamDefinition, output: str) -> Outcome:
+        return self.outcome
+
+
+def refused() -> DeadLetter:
+    return DeadLetter("delivery", 1, "delivery_rejected", "too old", b"{}", "usage.ndjson", 0, 0)
+
+
+def test_what_a_destination_took_before_it_failed_is_not_spooled(tmp_path: Path) -> None:
+    rows = rows_of("usage", {"usage_id": 1}, {"usage_id": 2}, {"usage_id": 3}, {"usage_id": 4})
+    outcome = Outcome(delivered=1, dead_letters=[refused()], failure=BUSY, rest=rows.slice(2))
+    receipt = Scripted(outcome).store(part_of(), rows, Stream(), str(tmp_path))
+    assert (receipt.delivered, receipt.pending, len(receipt.dead_letters)) == (1, 2, 1)
+    assert (receipt.error, receipt.remedy) == (BUSY.error, BUSY.remedy)
+    _, waiting = spool.take(str(tmp_path), part_of())
+    assert waiting.column("usage_id").to_pylist() == [3, 4]
+
+
+def test_without_a_rest_all_rows_wait(tmp_path: Path) -> None:
+    receipt = Scripted(Outcome(failure=BUSY)).store(part_of(), rows_of("usage", {}, {}), Stream(), str(tmp_path))
+    assert (receipt.delivered, receipt.pending) == (0, 2)
+
+
+def test_refused_records_are_dead_letters_and_no_failure(tmp_path: Path) -> None:
+    outcome = Outcome(delivered=1, dead_letters=[refused()])
+    receipt = Scripted(outcome).store(part_of(), rows_of("usage", {}, {}), Stream(), str(tmp_path))
+    assert (receipt.delivered, receipt.pending, len(receipt.dead_letters), receipt.error) == (1, 0, 1, None)
+
+
+def test_a_destination_that_loses_count_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="archive lost count: of 2 rows 1 delivered"):
+        Scripted(Outcome(delivered=1)).store(part_of(), rows_of("usage", {}, {}), Stream(), str(tmp_path))
+
+
+def test_shards_wait_apart(tmp_path: Path) -> None:
+    for shard in (1, 0):
+        part = Part("archive", "usage", part_of().hour, 0, "w", 0, shard)
+        Scripted(Outcome(failure=BUSY)).store(part, rows_of("usage", {}), Stream(), str(tmp_path))
+    assert [part.shard for part in spool.waiting(str(tmp_path))["archive"]] == [0, 1]
