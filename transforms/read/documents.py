@@ -90,6 +90,8 @@ class _DocumentReader:
         was_in_item = self._state.in_item
         text = self._open + piece
         marks = scan(text, len(self._open), self._state)
+        if self._give_up_mismatched(text, marks, was_in_item):
+            return True
         done = self._collect(text, marks, was_in_item)
         self._open = text[done:]
         self._offset += done
@@ -168,6 +170,34 @@ class _DocumentReader:
         self._restart(self._open[place:], place)
         return True
 
+    def _give_up_mismatched(self, text: bytes, marks: Marks, was_in_item: bool) -> bool:
+        """Ends the first item that a bracket of the other kind closes where the next record in it begins.
+
+        False if there is none: such items are then items like others, for decoding to judge.
+        """
+        starts = np.concatenate([[0], marks.opens]) if was_in_item else marks.opens
+        starts = starts[: len(marks.closes)].astype(np.int64)
+        codes = np.frombuffer(text, np.uint8)
+        # The codes of a pair of brackets differ by two.
+        for index in np.flatnonzero(codes[marks.closes] - codes[starts] != 2).tolist():
+            start, end, level = int(starts[index]), int(marks.closes[index]) + 1, int(marks.levels[index])
+            place = _next_record(text[start:end], 1)
+            if place is None:
+                continue
+            before = marks.closes < start
+            kept = Marks(
+                marks.opens[marks.opens <= start],
+                marks.closes[before],
+                marks.levels[before],
+                marks.borders[marks.borders < start],
+            )
+            self._state = State(level, bool(level))
+            self._collect(text, kept, was_in_item)
+            self._add(text[start : start + place].rstrip(_SEPARATORS), self._offset + start)
+            self._restart(text[start + place :], start + place)
+            return True
+        return False
+
     def _restart(self, rest: bytes, consumed: int) -> None:
         self._source.unread(rest)
         self._offset += consumed
@@ -202,9 +232,8 @@ class _DocumentReader:
             self.faults.append(self._record.finish())
             self._record = None
         rest = self._open.rstrip(WHITESPACE) if self._open.strip(_SEPARATORS) else b""
-        if rest:
-            if (not self._state.in_item or _is_malformed(rest)) and self._give_up():
-                return True
+        if rest and (not self._state.in_item or _is_malformed(rest)) and self._give_up():
+            return True
         cut = cut_letter(self._plan, self._source, self._offset, rest)
         if cut is not None:
             self.faults.append(cut)

@@ -40,7 +40,7 @@ def csv_header(text: bytes) -> tuple[str, ...] | None:
     """The column names in the first row of ``text``; None if that is no header row of a feed (it names an ``id``)."""
     first_line = text.partition(b"\n")[0].decode("utf-8", "replace").strip()
     try:
-        names = tuple(name.strip() for name in next(csv.reader([first_line]), []))
+        names = tuple(name.strip() for name in next(csv.reader([first_line], skipinitialspace=True), []))
     except csv.Error:
         return None
     is_header = len(names) > 1 and "id" in map(str.lower, names) and all(map(_COLUMN.fullmatch, names))

@@ -16,6 +16,7 @@ import numpy as np
 
 from transforms.dead_letters import MALFORMED, DeadLetter
 from transforms.read.elements import array_elements, is_complete
+from transforms.read.framing import CSV
 from transforms.read.oversize import OversizedRecord, oversized
 from transforms.read.raw import BYTE_ORDER_MARK, MAX_RECORD_BYTES, WHITESPACE, BlockPlan, RawBlock, raw_block
 from transforms.read.sources import ByteSource
@@ -135,9 +136,14 @@ def _frame(
     np.cumsum(lengths[:-1] + 1, out=starts[1:])
     begins = np.frombuffer(data, np.uint8)[starts + first]
     offsets = starts + offset
-    odd = np.flatnonzero((begins != _OBJECT) | (lengths > MAX_RECORD_BYTES))
-    if b"\r" in data or lines[-1].endswith(b"\r"):
-        lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
+    too_large = lengths > MAX_RECORD_BYTES
+    if plan.framing == CSV:
+        # Whether a line feed, white space or a bracket means something depends on the quotes around it: `tables` knows.
+        odd = np.flatnonzero(too_large)
+    else:
+        odd = np.flatnonzero(too_large | (begins != _OBJECT))
+        if b"\r" in data or lines[-1].endswith(b"\r"):
+            lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
     if not odd.size:
         return raw_block(plan, lines, offsets, 0, letters)
     return _frame_odd(plan, lines, offsets, odd, letters, dead_dir)

@@ -52,11 +52,12 @@ class State:
 
 @dataclass(frozen=True)
 class Marks:
-    """Positions in the text, ascending: of the brackets that open an item (``opens``), of those that close one
-    (``closes``), and of those of top-level arrays (``borders``)."""
+    """Positions in the text, ascending: of the brackets that open an item (``opens``), of those that close one (``closes``,
+    with the ``levels`` of the items), and of those of top-level arrays (``borders``)."""
 
     opens: np.ndarray
     closes: np.ndarray
+    levels: np.ndarray
     borders: np.ndarray
 
 
@@ -75,7 +76,7 @@ def scan(text: bytes, start: int, state: State) -> Marks:
     places = places[~quotes & ((inside & 1) == 0)]
     if not places.size:
         nothing = places + start
-        return Marks(nothing, nothing, nothing)
+        return Marks(nothing, nothing, nothing, nothing)
     return _marks(codes[places], places + start, state)
 
 
@@ -94,9 +95,11 @@ def _marks(brackets: np.ndarray, places: np.ndarray, state: State) -> Marks:
     level = in_array.astype(np.int64)
     closed = ~opening & (before > 0)
     state.depth, state.in_array = int(depth[-1]), bool(in_array[-1])
+    closes = closed & (depth == level)
     return Marks(
         opens=places[opening & (before == level)],
-        closes=places[closed & (depth == level)],
+        closes=places[closes],
+        levels=level[closes],
         borders=places[in_array & (top | (closed & (depth == 0)))],
     )
 

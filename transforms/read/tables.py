@@ -8,12 +8,12 @@ ends, as one faulty item, before the next line that is a whole row of the header
 from __future__ import annotations
 
 import csv
+from bisect import bisect_left
 from collections.abc import Iterator
-from itertools import repeat
+from itertools import compress, repeat
 
 import numpy as np
 
-from transforms.dead_letters import DeadLetter
 from transforms.read.lines import read_lines
 from transforms.read.raw import BlockPlan, RawBlock, raw_block
 from transforms.read.sources import ByteSource
@@ -45,62 +45,73 @@ class _Rows:
 
     def __init__(self, plan: BlockPlan) -> None:
         self._plan = plan
-        self._width = len(plan.header or ())
+        names = [name.lower() for name in plan.header or ()]
+        self._width, self._id = len(names), names.index("id")
         self._seen_header = False
         self.open: list[bytes] = []
         self._open_at = 0
         self._open_bytes = 0
-        self._items: list[bytes] = []
+        self._rows: list[bytes] = []
         self._offsets: list[int] = []
 
     def add(self, block: RawBlock) -> None:
         """Takes the lines of a block."""
         lines, offsets = block.items, block.offsets.tolist()
-        if not self._seen_header and lines:
-            self._seen_header = True
-            lines, offsets = lines[1:], offsets[1:]
         odd = np.fromiter(map(bytes.count, lines, repeat(b'"')), np.int64, len(lines)) & 1
+        places = np.flatnonzero(odd).tolist()
         done = 0
-        for index in np.flatnonzero(odd).tolist() if not self.open else range(len(lines)):
-            if index < done:
-                continue
-            if not self.open:
-                self._items += lines[done:index]
-                self._offsets += offsets[done:index]
-            done = index
-            while done < len(lines):
+        while done < len(lines):
+            if self.open:
                 self._add_line(lines[done], offsets[done], bool(odd[done]))
                 done += 1
-                if not self.open:
-                    break
-        self._items += lines[done:]
-        self._offsets += offsets[done:]
+                continue
+            # Up to the next line with an odd number of quotes, each line is a row.
+            index = places[bisect_left(places, done)] if places and places[-1] >= done else len(lines)
+            self._rows += lines[done:index]
+            self._offsets += offsets[done:index]
+            if index < len(lines):
+                self._add_line(lines[index], offsets[index], True)
+            done = index + 1
 
     def _add_line(self, line: bytes, offset: int, odd: bool) -> None:
         if self.open and not odd and self._is_row(line):
             self.close()
+            self._rows.append(line)
+            self._offsets.append(offset)
+            return
         if not self.open:
             self._open_at = offset
         self.open.append(line)
         self._open_bytes += len(line)
-        if odd == (len(self.open) > 1) or self._open_bytes > LONGEST_ROW:
+        if (odd and len(self.open) > 1) or self._open_bytes > LONGEST_ROW:
             self.close()
 
     def close(self) -> None:
         """Ends the open row."""
-        self._items.append(b"\n".join(self.open))
+        self._rows.append(b"\n".join(self.open))
         self._offsets.append(self._open_at)
         self.open, self._open_bytes = [], 0
 
     def _is_row(self, line: bytes) -> bool:
+        """Whether a line is as wide as the header and has a number for its id."""
         try:
-            return len(next(csv.reader([line.decode("utf-8", "replace")]), [])) == self._width > 1
+            fields = next(csv.reader([line.decode("utf-8", "replace")]), [])
         except csv.Error:
             return False
+        return len(fields) == self._width and fields[self._id].strip().isdigit()
 
     def take(self, block: RawBlock) -> RawBlock:
-        """The rows so far, with what ``block`` counted."""
-        faults: list[DeadLetter] = block.faults
-        taken = raw_block(self._plan, self._items, np.array(self._offsets, np.int64), block.empty, faults)
-        self._items, self._offsets = [], []
-        return taken
+        """The rows so far, without line ends and empty ones, with the faults of ``block``."""
+        rows = [row.removesuffix(b"\r") for row in self._rows]
+        offsets = np.array(self._offsets, np.int64)
+        filled = np.fromiter(map(bool, map(bytes.strip, rows)), np.bool_, len(rows))
+        if not self._seen_header and filled.any():
+            self._seen_header = True
+            header = int(filled.argmax())
+            rows, offsets, filled = rows[:header] + rows[header + 1 :], np.delete(offsets, header), np.delete(filled, header)
+        empty = len(rows) - int(filled.sum())
+        if empty:
+            rows = list(compress(rows, filled))
+            offsets = offsets[filled]
+        self._rows, self._offsets = [], []
+        return raw_block(self._plan, rows, offsets, empty, block.faults)
