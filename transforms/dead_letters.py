@@ -1,8 +1,9 @@
 """Dead letters: records that are at fault, as values.
 
-A `DeadLetter` carries the record's bytes as received, where it came from and why it was refused. `dead_letter_batch` makes
-rows of `schemas.tables.DEAD_LETTERS` of them. Secrets are replaced by ``***`` before anything is written (`scrub`); the
-letter's id, size and digest are of the bytes as received, so that a second run over the same input writes the same rows.
+A `DeadLetter` carries the record's bytes as received, where it came from and why it was refused. `dead_letter_batch`
+makes rows of `schemas.tables.DEAD_LETTERS` of them. Secrets are replaced by ``***`` before anything is written
+(`scrub`); the letter's id, size and digest are of the bytes as received, so that a second run over the same input
+writes the same rows.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ _PATTERNS: tuple[tuple[re.Pattern[bytes], bytes], ...] = (
 def scrub(payload: bytes) -> bytes:
     """Replaces secrets by ``***``: JWTs, and the values of activation keys, tokens, passwords and other credentials.
 
-    Works by pattern, so that it also holds for lines that cannot be read. A JSON text stays one: only inside of strings,
-    or whole strings and numbers, are replaced.
+    Works by pattern, so that it also holds for lines that cannot be read. A JSON text stays one: only inside of
+    strings, or whole strings and numbers, are replaced.
     """
     for pattern, replacement in _PATTERNS:
         payload = pattern.sub(replacement, payload)
@@ -119,8 +120,8 @@ def scrub(payload: bytes) -> bytes:
 def dead_letter_batch(letters: Sequence[DeadLetter], writer: str, dead_dir: str) -> pa.RecordBatch:
     """Rows of `schemas.tables.DEAD_LETTERS` for ``letters``, in their order.
 
-    Payloads longer than `INLINE_PAYLOAD` are written, scrubbed, to ``dead_dir/<sha256 of the bytes as received>`` and are
-    null in the row. The same letter gives the same row and file in a second run.
+    Payloads longer than `INLINE_PAYLOAD` are written, scrubbed, to ``dead_dir/<sha256 of the bytes as received>`` and
+    are null in the row. The same letter gives the same row and file in a second run.
 
     Raises:
       OSError: a long payload cannot be written to ``dead_dir``.

@@ -1,7 +1,7 @@
 """Blocks of raw records to record batches and dead letters: a pure function.
 
-Every item of a block becomes exactly one record, dead letter or counted empty line. Nothing is raised: what is wrong with
-a record is a value.
+Every item of a block becomes exactly one record, dead letter or counted empty line. Nothing is raised: what is wrong
+with a record is a value.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def _take_one_by_one(source: _Source, chunk: _Chunk, rows: Sequence[int], lines:
 
 def _merge(own: _Rows, structs: list[Any], refused: set[int]) -> None:
     """Brings the structs that the strict decoder took and those that were taken one by one into input order."""
-    late = {row: (struct, own.notes.get(place)) for place, (row, struct) in enumerate(zip(own.rows, own.structs))}
+    late = {row: (own.structs[place], own.notes.get(place)) for place, row in enumerate(own.rows)}
     merged = _Rows()
     for row, struct in enumerate(structs):
         if row not in refused:

@@ -1,8 +1,9 @@
 """Decoded structs to columns of the record schemas.
 
-One call makes a `pyarrow.RecordBatch` of up to a thousand structs: few enough to stay in the processor's cache. What a
-column cannot give back (a text that differs from the catalogue's, decimals beyond its scale, a time that is none, an empty
-object) is put into ``extra``, nested as it was received, so that merging it over the columns restores the record.
+One call makes a `pyarrow.RecordBatch` of up to a thousand structs: few enough to stay in the processor's cache. What
+a column cannot give back (a text that differs from the catalogue's, decimals beyond its scale, a time that is none,
+an empty object) is put into ``extra``, nested as it was received, so that merging it over the columns restores the
+record.
 """
 
 from __future__ import annotations
@@ -233,7 +234,7 @@ class _Builder:
                     self.note(row, (*path, "description"), text)
 
     def require_time(self, column: str, name: str, rows: np.ndarray | None = None) -> None:
-        """The time that decides the record's hour must be one, and in the valid range; only ``rows`` (a mask) if given."""
+        """Finds rows (of the mask ``rows``, if given) whose deciding time is none or out of the valid range."""
         for row, what in self.unreadable.get(column, {}).items():
             if rows is not None and not rows[row]:
                 continue

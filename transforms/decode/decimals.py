@@ -1,9 +1,9 @@
 """Decimals from the decoder's floats, exactly.
 
-A JSON number with up to 15 significant digits survives as a float; ``rint(x · 10^scale)`` then is its unscaled value. The
-guard: dividing back must give the very same float, and the unscaled value must be below 10^15. Where it does not (more
-decimals than the scale, more digits than a float holds), the row is decoded again as a `Decimal` from the record's bytes.
-This is the only place of the project where a float stands for money or volume.
+A JSON number with up to 15 significant digits survives as a float; ``rint(x · 10^scale)`` then is its unscaled value.
+The guard: dividing back must give the very same float, and the unscaled value must be below 10^15. Where it does not
+(more decimals than the scale, more digits than a float holds), the row is decoded again as a `Decimal` from the
+record's bytes. This is the only place of the project where a float stands for money or volume.
 """
 
 from __future__ import annotations

@@ -81,8 +81,12 @@ def _not_json(line: bytes, refused: json.JSONDecodeError, name: str | None, foun
     text = line.decode("utf-8", "replace").rstrip()
     cut = refused.pos >= len(text) or refused.msg.startswith("Unterminated string")
     if text.lstrip()[:1] in ("{", "[") and (cut or _cut_word(text[refused.pos :])):
-        return Fault("truncated", "expected a whole JSON object, found the end of the line within it", None, name, found)
-    return Fault("not_json", f"expected a JSON object: {refused.msg.lower()} at character {refused.pos}", None, name, found)
+        return Fault(
+            "truncated", "expected a whole JSON object, found the end of the line within it", None, name, found
+        )
+    return Fault(
+        "not_json", f"expected a JSON object: {refused.msg.lower()} at character {refused.pos}", None, name, found
+    )
 
 
 def _cut_word(rest: str) -> bool:

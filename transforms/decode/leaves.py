@@ -24,6 +24,7 @@ from transforms.decode.structs import (
     Source,
     Tariff,
     User,
+    Volume,
     fields,
     required,
 )
@@ -48,12 +49,25 @@ _ALONE: dict[type[Struct], str] = {
 Path = tuple[str, ...]
 
 
-# Values of the documented type are decoded at once; only others are looked at. Objects with decimals are not among them:
-# a float would not keep all digits, and the tolerant reader cannot look them up in the line again.
+_STRUCTS = (Labelled, Severity, Source, Named, User, Endpoint, Sim, Imsi, Volume, Currency, Country, Operator, Tariff)
+
+# Values of the documented type are decoded at once; only others are looked at.
 _DOCUMENTED: dict[type[Any], msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind)
-    for kind in (int, str, bool, Labelled, Severity, Source, Named, User, Endpoint, Sim, Imsi, Currency, Country, Operator)
-} | {Tariff: msgspec.json.Decoder(Tariff)}
+    kind: msgspec.json.Decoder(kind) for kind in (int, str, bool, float, *_STRUCTS)
+}
+
+
+class _ExactVolume(Struct, gc=False):
+    rx: Decimal | None = None
+    tx: Decimal | None = None
+    total: Decimal | None = None
+
+
+# Floats would not keep all digits: what was found to be numbers is decoded once more. (Alone it would also take texts.)
+_EXACT: dict[type[Any], msgspec.json.Decoder[Any]] = {
+    float: msgspec.json.Decoder(Decimal),
+    Volume: msgspec.json.Decoder(_ExactVolume),
+}
 
 
 def read_object(struct: type[Struct], members: dict[str, Any], path: Path) -> tuple[Struct, dict[str, Any]]:
@@ -79,16 +93,9 @@ def read_object(struct: type[Struct], members: dict[str, Any], path: Path) -> tu
             if odd:
                 residual[name] = odd
         else:
-            decoder = _DOCUMENTED.get(kind)
-            if decoder is not None:
-                try:
-                    values[name] = decoder.decode(content)
-                    continue
-                except msgspec.DecodeError:
-                    pass  # null, or not as documented
             text = bytes(content)
             if text != b"null":
-                values[name], odd = _read(kind, text, (*path, name))
+                values[name], odd = _value(kind, text, (*path, name))
                 if odd:
                     residual[name] = odd
     for name in required(struct):
@@ -96,6 +103,19 @@ def read_object(struct: type[Struct], members: dict[str, Any], path: Path) -> tu
             where = (*path, name)
             raise Fault("missing_field", f"expected {'.'.join(where)}, found none or null", json_path(*where))
     return struct(**values), residual
+
+
+def _value(kind: type[Any], text: bytes, path: Path) -> tuple[Any, Any]:
+    """The value, and what to keep as received (None: nothing): at once if it is as documented."""
+    numeric_text = text[:1] == b'"' and kind in (int, float)
+    if not numeric_text and (decoder := _DOCUMENTED.get(kind)) is not None:
+        try:
+            value = decoder.decode(text)
+        except msgspec.DecodeError:
+            return _read(kind, text, path)
+        exact = _EXACT.get(kind)
+        return (value if exact is None else exact.decode(text)), None
+    return _read(kind, text, path)
 
 
 def _read(kind: type[Any], text: bytes, path: Path) -> tuple[Any, Any]:

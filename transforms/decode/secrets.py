@@ -1,4 +1,4 @@
-"""Removes secrets from the text columns of a batch, at the speed of a scan (`transforms.dead_letters.scrub` knows them)."""
+"""Removes secrets from the text columns of a batch, at the speed of a scan."""
 
 from __future__ import annotations
 

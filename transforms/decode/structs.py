@@ -1,8 +1,8 @@
 """What the strict decoder expects: the nested form of events and usage records (current stream, REST, legacy).
 
-Fields and types as in emnify's Data Streamer documentation. `Event` and `Usage` refuse unknown fields and other types, so
-that a record which they accept has a column for everything in it; what they refuse goes to `transforms.decode.tolerant`.
-The order of the fields is the order of the columns in `transforms.decode.columns`.
+Fields and types as in emnify's Data Streamer documentation. `Event` and `Usage` refuse unknown fields and other
+types, so that a record which they accept has a column for everything in it; what they refuse goes to
+`transforms.decode.tolerant`. The order of the fields is the order of the columns in `transforms.decode.columns`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Times as text to microseconds, UTC.
 
-Four forms occur: ``2021-10-27T15:17:23Z``, with a fraction (``….260Z``), with an offset (``…+0000``, ``…+02:00``), and
-``2020-11-10 08:59:19``, which is UTC. A column is cast at once; only where that fails are its rows looked at one by one.
+Four forms occur: ``2021-10-27T15:17:23Z``, with a fraction (``….260Z``), with an offset (``…+0000``, ``…+02:00``),
+and ``2020-11-10 08:59:19``, which is UTC. A column is cast at once; only where that fails are its rows looked at one
+by one.
 """
 
 from __future__ import annotations

@@ -33,12 +33,10 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=4), inner),
     max_leaves=8,
 )
-RECORDS = st.fixed_dictionaries(
-    {}, optional={"id": st.just(5) | VALUES, **{name: VALUES for name in FIELDS[1:]}}
-)
+RECORDS = st.fixed_dictionaries({}, optional={"id": st.just(5) | VALUES, **dict.fromkeys(FIELDS[1:], VALUES)})
 LIKELY = st.fixed_dictionaries(
     {"id": st.integers(), "timestamp": st.just("2026-10-27T15:17:23Z"), "event_type": st.just({"id": 1})},
-    optional={name: VALUES for name in FIELDS[3:13]},
+    optional=dict.fromkeys(FIELDS[3:13], VALUES),
 )
 LINES = st.one_of(
     st.binary(max_size=60),

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from schemas.records import RECORD_SCHEMAS
+from schemas.records import CURRENT, RECORD_SCHEMAS, REST
 from schemas.tables import TIME
 from transforms.decode.paths import COLUMNS
 
@@ -68,7 +68,8 @@ def test_samples_decode(samples, row):
             columns = row(kind, record)
             assert columns["kind"] == kind
             assert columns[("event_id", "usage_id")[kind]] == record["id"]
-            same(record, columns)
+            if columns["rendering"] in (CURRENT, REST):
+                same(record, columns)
 
 
 def test_samples_need_no_extra(samples, row):
