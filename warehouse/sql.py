@@ -94,8 +94,10 @@ def _show_table(answer: Answer, console: Console) -> None:
         table.add_column(escape(name), justify=justify, no_wrap=True, overflow="ellipsis")
     for row in answer.rows:
         table.add_row(*(Text(cell_text(value)) for value in row))
-    width = console.width if console.is_terminal else max(console.width, _natural_width(answer))
-    console.print(table, width=width, crop=False)
+    if console.is_terminal:
+        console.print(table)
+    else:
+        Console(file=console.file, width=max(console.width, _natural_width(answer))).print(table)
 
 
 def cell_text(value: Any) -> str:

@@ -291,6 +291,25 @@ def commit_files(directory: Path, listed: dict[str, Any]) -> None:
     path.write_text(json.dumps({name: listed[name] for name in ("writer", "path", "bytes", "checksum")}))
 
 
+def relist(directory: Path, more: dict[str, tuple[str, int]] | None = None) -> None:
+    """List all listed files as they are now, with sizes and checksums, those that are gone left out, and commit.
+
+    `more` adds files: path to table or stream, and row count.
+    """
+    part = directory / "warehouse" / "ledger_files" / f"part-{WRITER}-0.parquet"
+    old = pq.read_table(part, partitioning=None).to_pylist()
+    builder = _Builder(directory)
+    for row in old:
+        path = directory / row["path"]
+        if path.is_file():
+            rows = pq.read_metadata(path).num_rows if path.suffix == ".parquet" else row["row_count"]
+            builder.register(path, row["table_or_stream"], row["hour"], rows)
+    for name, (table_or_stream, count) in (more or {}).items():
+        builder.register(directory / name, table_or_stream, None, count)
+    builder.part("ledger_files", list(builder.files), None)
+    commit_files(directory, builder.files[-1])
+
+
 def write_run_file(directory: Path, **stream: Any) -> None:
     """Write run.json with one stream; `stream` replaces fields of its status."""
     status = {
