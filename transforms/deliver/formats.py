@@ -72,7 +72,7 @@ def _ndjson(shape: str, content: str, rows: pa.RecordBatch) -> bytes:
     return compress(text.ndjson(json_lines(shape, content, rows)))
 
 
-def compress(data: bytes) -> bytes:
+def compress(data: bytes | memoryview) -> bytes:
     """gzip, without a name or a time, so that equal content gives equal bytes."""
     return bytes(igzip.compress(data, compresslevel=1, mtime=0))
 
