@@ -60,7 +60,8 @@ COSTS = View(
     "what was billed per device, hour, network, tariff, rate zone and currency; never add two currencies",
     """
     SELECT hour, organisation_id, organisation_name, endpoint_id, endpoint_name, iccid, operator_name, mcc, country,
-           country_iso, traffic_type, tariff_name, ratezone_name, currency, cost, volume_total, unit, records, unpriced_records
+           country_iso, traffic_type, tariff_name, ratezone_name, currency, cost, volume_total, unit, records,
+           unpriced_records
     FROM device_usage WHERE currency IS NOT NULL
     """,
 )
@@ -81,7 +82,7 @@ REJECTIONS = View(
 LIMITS_REACHED = View(
     "limits_reached",
     "an event by which a device or organisation passed a limit; used_this_month sums the usage records of the "
-    "same device and traffic type (data where the event names none) from the start of the event's month until the event",
+    "same device and traffic type (data where the event names none) from the start of the event's month until then",
     """
     WITH passed AS (
       SELECT hour, event_id, event_time, event_type, organisation_id, organisation_name, endpoint_id, endpoint_name,
@@ -92,7 +93,7 @@ LIMITS_REACHED = View(
                   WHEN event_type_id IN (19, 21) THEN 100 ELSE quota_threshold_percent END AS used_percent,
              quota_volume AS quota_left, quota_threshold_volume, description
       FROM events
-      WHERE event_type_id IN (11, 12, 18, 19, 20, 21, 60, 61, 63, 64, 65) 
+      WHERE event_type_id IN (11, 12, 18, 19, 20, 21, 60, 61, 63, 64, 65)
          OR (event_type_id = 0 AND reason = 'throttled')
     ), used AS (
       SELECT passed.event_id, any_value(usage.unit) AS unit, sum(usage.volume_total) AS used_this_month
