@@ -268,7 +268,7 @@ def _next_record(text: bytes, start: int) -> int | None:
             trailing = _TRAILING.search(str(error))
             if trailing is None:
                 continue
-            end = int(trailing[1])
+            end = int(trailing[1]) - 1  # the byte that msgspec names is the one it has just read
             if window[end] not in b",]{[":
                 continue
         except RecursionError:

@@ -91,7 +91,7 @@ def _valid_prefix(text: bytes) -> int | None:
     except msgspec.DecodeError as error:
         trailing = _TRAILING.search(str(error))
         if trailing is not None:
-            return int(trailing[1])
+            return int(trailing[1]) - 1
         return len(text) if "truncated" in str(error) else None
     except RecursionError:
         return len(text)
