@@ -53,7 +53,7 @@ def _mistakes(rows: list[Reason]) -> list[str]:
                 re.compile(row.text)
             except re.error as error:
                 mistakes.append(f"row {number} ({row.reason}): text is no regular expression: {error}")
-            if re.search(r"(?<!\\)[A-Z]", row.text):
+            if re.search(r"(?<![\\?])[A-Z]", row.text):
                 mistakes.append(f"row {number} ({row.reason}): text must be lower case, as the texts that it meets")
     return mistakes
 

@@ -55,7 +55,8 @@ def event_lists(draw):
         time = START + datetime.timedelta(minutes=draw(st.integers(0, 90)))
         rows.append({
             "hour": time.replace(minute=0), "event_id": number * 7919 % 101, "event_time": time,
-            "organisation_id": draw(few(1, 2)), "endpoint_id": draw(few(10, None)), "event_type_id": draw(few(1, 3, None)),
+            "organisation_id": draw(few(1, 2)), "endpoint_id": draw(few(10, None)),
+            "event_type_id": draw(few(1, 3, None)),
             "operator_name": draw(few("O2", "Telekom", None)), "severity": draw(few("INFO", "WARN")),
             "reason": draw(few(None, "other")), "alert": draw(few(True, False, None)),
             "event_type": draw(few("a", "b")), "endpoint_name": draw(few("x", "y", None)),
@@ -151,8 +152,8 @@ def test_sums_do_not_depend_on_how_records_fall_into_batches(lists, source, tabl
 
 def test_rows_are_sorted_by_their_key():
     rows = [
-        {"hour": START.replace(minute=0), "usage_id": n, "start_time": START, "end_time": START, "organisation_id": n % 3,
-         "endpoint_id": n % 2 or None, "volume_rx": Decimal(1), "cost": None}
+        {"hour": START.replace(minute=0), "usage_id": n, "start_time": START, "end_time": START,
+         "organisation_id": n % 3, "endpoint_id": n % 2 or None, "volume_rx": Decimal(1), "cost": None}
         for n in range(12)
     ]  # fmt: skip
     found = device_usage(batch(USAGE.schema, rows)).to_pylist()
