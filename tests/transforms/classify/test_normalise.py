@@ -197,7 +197,8 @@ def test_rejected_attach_names_operator_and_node():
 @pytest.mark.parametrize(
     ("text", "node", "rat"),
     [
-        ("New location received from SGSN for IMSI='1', now attached to SGSN='49172', IP='1.2.3.4', RAT type='E_UTRAN'.",
+        ("New location received from SGSN for IMSI='1', now attached to SGSN='49172', IP='1.2.3.4', "
+         "RAT type='E_UTRAN'.",
          "49172", "4G"),
         ("New location received from VLR for IMSI='1', now attached to VLR='49172'.", "49172", None),
         ("NEW LOCATION RECEIVED, NOW ATTACHED TO  MME = 'mme.epc', RAT TYPE 'geran'", "mme.epc", "2G"),
@@ -283,8 +284,8 @@ def test_iccid():
 
 
 def test_quota_in_camel_case():
-    quota = {"autoRefill": True, "expiryDate": "2022-03-31T00:00:00Z", "thresholdPercentage": 20, "thresholdVolume": "5",
-             "volume": 500, "status": {"id": 1, "description": "Active"},
+    quota = {"autoRefill": True, "expiryDate": "2022-03-31T00:00:00Z", "thresholdPercentage": 20,
+             "thresholdVolume": "5", "volume": 500, "status": {"id": 1, "description": "Active"},
              "action_on_exhaustion": {"id": 2, "description": "Throttle", "peak_throughput": 64000}}  # fmt: skip
     row = detailed(56, {"quota": quota})
     assert pick(row, "quota_traffic_type", "quota_volume", "quota_threshold_percent", "quota_threshold_volume") == (
@@ -322,7 +323,8 @@ def test_usage_without_an_end_lies_in_the_hour_of_its_start():
 
 @pytest.mark.parametrize(
     ("traffic", "word", "unit"),
-    [({"id": 5}, "data", "MB"), ({"id": 6, "description": "Data"}, "sms", "SMS"), ({"description": " SMS"}, "sms", "SMS"),
+    [({"id": 5}, "data", "MB"), ({"id": 6, "description": "Data"}, "sms", "SMS"),
+     ({"description": " SMS"}, "sms", "SMS"),
      ({"id": 7, "description": "Data"}, None, None), (None, None, None)],
 )  # fmt: skip
 def test_traffic_types(traffic, word, unit):
