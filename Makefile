@@ -62,18 +62,12 @@ run: $(VENV)/.run  ## simulate two days of a fleet, run the job on it with three
 	@echo; echo "1. Two days of $(DEVICES) devices, with duplicates, malformed and late records → $(FEED)"
 	@$(BIN)/data-streamer simulate --devices=$(DEVICES) --days=2 --seed=1 --duplicates=0.02 --malformed=0.01 --late=0.05 --output=$(FEED)
 	@echo; echo "2. The job: streams, warehouse and report → $(OUTPUT)"
-	@$(BIN)/data-streamer run --events='$(FEED)/events*' --usage='$(FEED)/usage*' --streams=examples/streams.yaml --output=$(OUTPUT)
-	@echo; echo "3. Where things are"
-	@echo "   $(OUTPUT)/report.html        open it in a browser"
-	@echo "   $(OUTPUT)/streams/           what the three streams of examples/streams.yaml were sent"
-	@echo "   $(OUTPUT)/warehouse/         the analysts' tables, as Parquet"
-	@echo "   $(OUTPUT)/warehouse.duckdb   views over them"
+	@$(BIN)/data-streamer run --events='$(FEED)/events/*/*' --usage='$(FEED)/usage/*/*' --streams=examples/streams.yaml --output=$(OUTPUT)
 	@echo; echo "What next"
-	@echo "   source $(BIN)/activate"
-	@echo "   data-streamer audit $(OUTPUT)     # prove that nothing was lost"
-	@echo "   data-streamer sql $(OUTPUT) \"select category, severity, count(*) from events group by all order by all\""
-	@echo "   data-streamer explain $(FEED)/events* --streams=examples/streams.yaml   # what becomes of single records"
-	@echo "   data-streamer --help"
+	@echo "  source $(BIN)/activate"
+	@echo "  data-streamer audit $(OUTPUT)     # prove that nothing was lost"
+	@echo "  data-streamer explain $$(find $(FEED)/events -name '*.ndjson' | sort | head -1) --streams=examples/streams.yaml"
+	@echo "  data-streamer --help              # and README.md"
 
 .PHONY: test
 test: $(VENV)/.dev  ## run every test
@@ -107,8 +101,11 @@ bench-full: $(VENV)/.dev  ## the same, and memory and time at 30 million; says f
 
 .PHONY: docs
 docs: $(VENV)/.dev  ## write again what is derived from the code: docs, BigQuery schemas, template metadata
+	@mkdir -p build
 	@$(BIN)/python -m schemas.derive
 	@$(BIN)/python -m schemas.catalogues
+	@$(BIN)/python -m transforms.route.document
+	@$(BIN)/python -m warehouse.queries > build/queries.md && mv build/queries.md docs/queries.md
 	@$(BIN)/python -m templates.metadata
 
 .PHONY: lock
