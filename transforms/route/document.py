@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def filled_in(document: str) -> str:
     return _BLOCK.sub(lambda match: f"{match[1]}{BLOCKS[match[2]]()}\n{match[3]}", document)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
@@ -80,8 +80,9 @@ def _destinations() -> str:
     sections = []
     for name, destination in DESTINATIONS.items():
         about = (destination.options_model.__doc__ or "").strip().splitlines()[0]
-        table = _table(("key", "default", "what"), _field_rows(destination.options_model))
-        sections.append(f"**{name}** ({destination.kind.value}): {about}\n\n{table}")
+        text = f"**`type: {name}`** ({destination.kind.value}). {about.replace('``', '`')}"
+        own = [row for row in _field_rows(destination.options_model) if row[0] != "`type`"]
+        sections.append(f"{text}\n\n{_table(('key', 'default', 'what'), own)}" if own else text)
     return "\n\n".join(sections)
 
 
