@@ -6,7 +6,7 @@ with a record is a value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +115,7 @@ def _decode(source: _Source, items: list[bytes], offsets: np.ndarray) -> Decoded
     for start in range(0, len(items), CHUNK_LINES):
         lines = items[start : start + CHUNK_LINES]
         places = offsets[start : start + CHUNK_LINES]
-        chunk = _with_headroom(HEADROOM, lambda lines=lines: _take_lines(source, lines))  # type: ignore[misc]
+        chunk = _take_lines(source, lines)
         empty += chunk.empty
         for kind, taken in enumerate(chunk.rows):
             if not taken.rows:
@@ -147,16 +147,7 @@ def _take_lines(source: _Source, lines: list[bytes]) -> _Chunk:
     if source.header is not None:
         _take_one_by_one(source, chunk, range(len(lines)), lines)
         return chunk
-    structs: list[Any] = []
-    refused: list[int] = []
-    stream = map(STRICT[source.feed].decode, lines)
-    while True:
-        try:
-            structs.extend(stream)
-            break
-        except _REFUSALS:
-            refused.append(len(structs))
-            structs.append(None)
+    structs, refused = _sweep(STRICT[source.feed], lines, HEADROOM)
     own = chunk.rows[source.feed]
     if not refused:
         own.rows, own.structs = list(range(len(lines))), structs
@@ -164,6 +155,22 @@ def _take_lines(source: _Source, lines: list[bytes]) -> _Chunk:
     _take_one_by_one(source, chunk, refused, lines)
     _merge(own, structs, set(refused))
     return chunk
+
+
+def _sweep(decoder: msgspec.json.Decoder[Any], lines: list[bytes], headroom: int) -> tuple[list[Any], list[int]]:
+    """Decodes the lines, None where the decoder refuses; and the rows that it refused."""
+    if headroom:
+        return _sweep(decoder, lines, headroom - 1)
+    structs: list[Any] = []
+    refused: list[int] = []
+    stream = map(decoder.decode, lines)
+    while True:
+        try:
+            structs.extend(stream)
+            return structs, refused
+        except _REFUSALS:
+            refused.append(len(structs))
+            structs.append(None)
 
 
 def _take_one_by_one(source: _Source, chunk: _Chunk, rows: Sequence[int], lines: list[bytes]) -> None:
@@ -193,11 +200,6 @@ def _merge(own: _Rows, structs: list[Any], refused: set[int]) -> None:
             struct, note = late[row]
             merged.add(row, Taken(0, struct, note))
     own.rows, own.structs, own.notes = merged.rows, merged.structs, merged.notes
-
-
-def _with_headroom(frames: int, call: Callable[[], _Chunk]) -> _Chunk:
-    """Calls with that many stack frames more than needed, so that later and deeper callers can read what was taken."""
-    return call() if frames == 0 else _with_headroom(frames - 1, call)
 
 
 def _concatenate(parts: list[pa.RecordBatch]) -> pa.RecordBatch | None:

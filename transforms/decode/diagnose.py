@@ -48,19 +48,25 @@ def check_text(line: bytes) -> None:
         raise Fault("invalid_utf8", message, error=type(error).__name__, record_id=record_id(line)) from None
 
 
+def check_depth(line: bytes) -> None:
+    """Raises a `Fault` for nesting that later readers of the text could not follow."""
+    if _depth(line) > MAX_DEPTH:
+        raise _too_deep(None, line)
+
+
 def diagnose(line: bytes, error: Exception | None = None) -> Fault:
     """Why ``line`` is not a JSON object that can be read; ``error`` is what the decoder raised."""
     name = type(error).__name__ if error else None
     found = record_id(line)
     if isinstance(error, RecursionError) or _depth(line) > MAX_DEPTH:
-        return Fault("too_deep", f"expected nesting up to {MAX_DEPTH} levels, found more", None, name, found)
+        return _too_deep(name, line)
     constants: list[str] = []
     try:
         value = json.loads(line, strict=False, parse_constant=constants.append, parse_int=len)
     except json.JSONDecodeError as refused:
         return _not_json(line, refused, name, found)
     except RecursionError:
-        return Fault("too_deep", f"expected nesting up to {MAX_DEPTH} levels, found more", None, name, found)
+        return _too_deep(name, line)
     if constants:
         return Fault("number_range", "expected a finite number, found NaN or Infinity", None, name, found)
     if not isinstance(value, dict):
@@ -75,6 +81,11 @@ def record_id(line: bytes) -> int | None:
     """The id of a line that cannot be read, where it stands first."""
     match = _ID.match(line)
     return int(match.group(1)) if match else None
+
+
+def _too_deep(name: str | None, line: bytes) -> Fault:
+    message = f"expected nesting up to {MAX_DEPTH} levels, found more"
+    return Fault("too_deep", message, None, name, record_id(line))
 
 
 def _not_json(line: bytes, refused: json.JSONDecodeError, name: str | None, found: int | None) -> Fault:

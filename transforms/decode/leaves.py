@@ -33,6 +33,7 @@ _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 _ITEMS = msgspec.json.Decoder(list[Raw])
 _TEXT = msgspec.json.Decoder(str)
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|[+-]?\.[0-9]+(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_SHORT = 20  # characters: fewer than any integer beyond 64 bits has, with its quotes
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 _LARGEST_EXPONENT = 400
 """Numbers beyond 10^400 are out of every column's range; their digits must not be spelled out."""
@@ -108,13 +109,16 @@ def read_object(struct: type[Struct], members: dict[str, Any], path: Path) -> tu
 def _value(kind: type[Any], text: bytes, path: Path) -> tuple[Any, Any]:
     """The value, and what to keep as received (None: nothing): at once if it is as documented."""
     numeric_text = text[:1] == b'"' and kind in (int, float)
+    if numeric_text and kind is int and text[1:-1].isdigit() and len(text) < _SHORT:
+        return int(text[1:-1]), Raw(text)
     if not numeric_text and (decoder := _DOCUMENTED.get(kind)) is not None:
         try:
             value = decoder.decode(text)
         except msgspec.DecodeError:
-            return _read(kind, text, path)
-        exact = _EXACT.get(kind)
-        return (value if exact is None else exact.decode(text)), None
+            pass  # not as documented
+        else:
+            exact = _EXACT.get(kind)
+            return (value if exact is None else exact.decode(text)), None
     return _read(kind, text, path)
 
 

@@ -18,7 +18,7 @@ from msgspec import Raw
 from schemas.records import CSV, FLAT
 from transforms.decode import paths
 from transforms.decode.columns import Note
-from transforms.decode.diagnose import check_text, diagnose, repair_controls
+from transforms.decode.diagnose import check_depth, check_text, diagnose, repair_controls
 from transforms.decode.faults import Fault
 from transforms.decode.leaves import read_object
 from transforms.decode.structs import KINDS, MARKERS, STRICT
@@ -50,6 +50,7 @@ def take_json(feed: int, line: bytes) -> Taken:
     except _REFUSALS:
         pass  # the usual case: it is of this feed's kind
     check_text(line)
+    check_depth(line)
     line = line.removeprefix(_BYTE_ORDER_MARK)
     try:
         members = _MEMBERS.decode(line)
