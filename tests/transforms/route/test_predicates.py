@@ -257,3 +257,11 @@ def test_fifty_streams_with_shared_parts_compile_to_few_steps() -> None:
     masks = router.masks("events", _batch("events", rows))
     for stream, each in zip(streams, wanted, strict=True):
         assert masks[stream.name].tolist() == [naive(each, row) for row in rows]
+
+
+def test_an_iccid_matches_with_and_without_its_check_digit() -> None:
+    held = ["8988303000000123456", "89883030000001234569", "8988303000000123457", None]
+    batch = _batch("usage", [{"iccid": iccid} for iccid in held])
+    streams = streams_of({"endpoint": held[0]}, {"endpoint": held[1]}, content="usage")
+    for mask in compile_filters(streams).masks("usage", batch).values():
+        assert mask.tolist() == [True, True, False, False]
