@@ -1,11 +1,11 @@
 """Reading the feeds: which files, how they are divided into records, and blocks of raw records out of them.
 
-`inputs` finds the files, `blocks` plans and reads; `framing` says how a file is divided; `lines`, `documents` and `tables` read
-one framing each; `structure` and `elements` find JSON elements; `sources` decompresses; `oversize` streams what does not fit
-in memory; `payloads` reads single records back.
+`inputs` finds the files, `blocks` plans and reads; `framing` says how a file is divided; `lines`, `documents` and
+`tables` read one framing each; `structure` and `elements` find JSON elements; `sources` decompresses; `oversize`
+streams what does not fit in memory; `payloads` reads single records back.
 
-Guarantee: every line, row or element of a file is in exactly one block, as an item, a fault or an empty line, and reading the
-same file again gives the same blocks.
+Guarantee: every line, row or element of a file is in exactly one block, as an item, a fault or an empty line, and
+reading the same file again gives the same blocks.
 """
 
 from transforms.read.blocks import BlockPlan, RawBlock, plan_blocks, read_plan

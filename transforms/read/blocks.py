@@ -1,7 +1,7 @@
 """From files to plans, from a plan to blocks of raw records.
 
-Plain files of one record a line are split into ranges of bytes that workers read apart; all others are one plan each, read in
-sequence. Reading a plan again gives the same blocks.
+Plain files of one record a line are split into ranges of bytes that workers read apart; all others are one plan each,
+read in sequence. Reading a plan again gives the same blocks.
 """
 
 from __future__ import annotations

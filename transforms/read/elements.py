@@ -14,8 +14,8 @@ _any_decoder = msgspec.json.Decoder(msgspec.Raw)
 def array_elements(text: bytes) -> list[tuple[bytes, int]] | None:
     """The elements of a JSON array, each with its position in ``text``; None if ``text`` is none.
 
-    An array is also taken apart where one of its elements is no valid JSON, if brackets and quotes balance and all elements
-    are objects: the fault is then the element's.
+    An array is also taken apart where one of its elements is no valid JSON, if brackets and quotes balance and all
+    elements are objects: the fault is then the element's.
     """
     try:
         elements = [bytes(element) for element in _array_decoder.decode(text)]
@@ -50,7 +50,9 @@ def _balanced_objects(text: bytes) -> list[tuple[bytes, int]] | None:
     between = [text[start:end].strip(WHITESPACE) for start, end in gaps]
     outside = text[: borders[0]].strip(WHITESPACE) or text[borders[1] + 1 :].strip(WHITESPACE)
     separated = not between[0] and not between[-1] and all(gap == b"," for gap in between[1:-1])
-    objects = all(text[start] == ord("{") and text[end - 1] == ord("}") for start, end in zip(starts, ends, strict=True))
+    objects = all(
+        text[start] == ord("{") and text[end - 1] == ord("}") for start, end in zip(starts, ends, strict=True)
+    )
     if outside or not separated or not objects:
         return None
     return [(text[start:end], start) for start, end in zip(starts, ends, strict=True)]

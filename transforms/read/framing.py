@@ -1,8 +1,8 @@
 """How a file is divided into records, found once per file from its first 64 KiB.
 
-``lines``: one record a line. ``documents``: JSON that is not (arrays, pretty-printed, objects on end). ``csv``: a header row,
-then rows. One bad line does not change the framing of a file: what counts is whether any line that begins at column 0 is a
-complete JSON object.
+``lines``: one record a line. ``documents``: JSON that is not (arrays, pretty-printed, objects on end). ``csv``: a
+header row, then rows. One bad line does not change the framing of a file: what counts is whether any line that begins
+at column 0 is a complete JSON object.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _is_json(text: bytes) -> bool:
 
 
 def _valid_prefix(text: bytes) -> int | None:
-    """How much of ``text`` its first JSON value takes: all of it if it goes on behind ``text``; None if it is malformed."""
+    """How much of ``text`` its first JSON value takes: all if it goes on behind ``text``; None if it is malformed."""
     try:
         _any_decoder.decode(text)
     except msgspec.DecodeError as error:

@@ -50,7 +50,8 @@ def expand_inputs(events: str | None, usage: str | None) -> list[InputFile]:
     """The files that the globs match, events first, then by path. A file that several globs match is read once.
 
     Args:
-      events, usage: comma-separated globs for each feed, local paths or any Beam file system; None or empty: no such feed.
+      events, usage: comma-separated globs for each feed, local paths or any Beam file system; None or empty: no such
+        feed.
 
     Raises:
       InputError: no feed is given, globs match nothing, or files cannot be read: all of them in one message.
@@ -75,7 +76,7 @@ def expand_inputs(events: str | None, usage: str | None) -> list[InputFile]:
 
 
 def writer_id(files: Iterable[InputFile]) -> str:
-    """The writer of a batch run: 16 hexadecimal characters that depend on feeds and content, not on paths, times or order."""
+    """The writer of a batch run: 16 hexadecimal characters, by feeds and content, not by paths, times or order."""
     text = "\n".join(sorted(f"{file.feed} {file.digest}" for file in files))
     return xxhash.xxh3_64_hexdigest(text.encode())
 
@@ -122,7 +123,7 @@ def _look_into(item: tuple[int, FileMetadata], mistakes: list[str]) -> InputFile
 
 
 def _is_gzip(path: str, head: bytes) -> bool:
-    """By its first bytes. A name in .gz counts too, unless the content is plainly JSON or CSV (unpacked on download)."""
+    """By its first bytes. A name in .gz counts too, unless the content is plainly JSON or CSV (unpacked on arrival)."""
     if head.startswith(GZIP_MAGIC):
         return True
     plain = head.removeprefix(BYTE_ORDER_MARK).lstrip(WHITESPACE).startswith((b"{", b"[", b'"', b"id,"))

@@ -1,8 +1,8 @@
 """Line framing: one record a line.
 
-A line is what lies between two line feeds; a carriage return before the line feed belongs to the line end. Every line gives
-exactly one item, or counts as empty, or is a fault of its own (`too_large`) - but for a line that is a JSON array (a webhook
-batch), which gives one item per element.
+A line is what lies between two line feeds; a carriage return before the line feed belongs to the line end. Every line
+gives exactly one item, or counts as empty, or is a fault of its own (``too_large``) - but for a line that is a JSON
+array (a webhook batch), which gives one item per element.
 
 Cost: one split and one pass over the lengths; only lines that do not begin with ``{`` are looked at one by one.
 """
@@ -98,7 +98,7 @@ def _split(data: bytes) -> list[bytes]:
 def _complete(
     source: ByteSource, plan: BlockPlan, tail: bytes, offset: int, dead_dir: str | None
 ) -> tuple[bytes | DeadLetter, int | None]:
-    """The whole line that begins with ``tail``, or its dead letter; and the offset after it (None at the file's end)."""
+    """The whole line that begins with ``tail``, or its dead letter; and the offset after it (None at the end)."""
     pieces, length = [tail], len(tail)
     record: OversizedRecord | None = None
     end: int | None = None
@@ -189,7 +189,7 @@ def _frame_odd(
 
 
 def cut_letter(plan: BlockPlan, source: ByteSource, offset: int, payload: bytes) -> DeadLetter | None:
-    """The dead letter ``gzip_cut`` if ``source`` ended early. ``payload``: the last, unfinished record, at ``offset``."""
+    """The dead letter ``gzip_cut`` if ``source`` ended early. ``payload``: the unfinished record at ``offset``."""
     return _cut(plan, source.cut, offset, payload) if source.cut else None
 
 

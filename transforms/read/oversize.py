@@ -108,7 +108,7 @@ class Scrubber:
 
 
 def _safe_cut(data: bytes) -> int:
-    """A place near the end of ``data`` where no secret is cut: scrubbing both sides apart or together gives the same."""
+    """A place near the end of ``data`` where no secret is cut: both sides scrubbed apart give the same as together."""
     for step in range(1, _CUTS):
         cut = len(data) - step * _MARGIN
         if cut < _MARGIN:

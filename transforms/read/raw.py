@@ -30,8 +30,8 @@ class BlockPlan(msgspec.Struct, frozen=True):
       ingest_time: time of the file in microseconds, UTC.
       gzip: whether the file is compressed.
       framing: ``lines``, ``documents`` or ``csv``.
-      start, end: bytes of the file. The plan owns the lines whose first byte lies in [start, end). An end of -1 means that
-        the whole file is read in sequence.
+      start, end: bytes of the file. The plan owns the lines whose first byte lies in [start, end). An end of -1 means
+        that the whole file is read in sequence.
       header: column names of a CSV file, else None.
       number: number of the plan in the run, from 0.
     """

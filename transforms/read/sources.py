@@ -1,8 +1,8 @@
 """Bytes of a file, decompressed, in pieces.
 
-`ByteSource` reads any Beam file system, plain or gzip (also of several members), and never holds more than the piece that
-was asked for. A gzip file that is cut short or corrupt is not an exception: what is readable is handed out, then the
-source ends and `ByteSource.cut` says why.
+`ByteSource` reads any Beam file system, plain or gzip (also of several members), and never holds more than the piece
+that was asked for. A gzip file that is cut short or corrupt is not an exception: what is readable is handed out, then
+the source ends and `ByteSource.cut` says why.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
-from isal import isal_zlib
+from isal import igzip_lib, isal_zlib
 
 GZIP_MAGIC = b"\x1f\x8b"
 _COMPRESSED_PIECE = 64 << 10
@@ -83,7 +83,7 @@ class _Members:
         self._file = file
         self._compressed = b""
         self._inflater: _Inflater | None = None
-        # Where the present member begins in the file and how much of it was handed out: to read it again after an error.
+        # Where the present member begins in the file, how much of it was handed out: to read it again after an error.
         self._fed = 0
         self._member_start = 0
         self._member_bytes = 0
@@ -143,7 +143,7 @@ class _Members:
         assert inflater is not None
         try:
             piece = inflater.decompress(self._compressed, size)
-        except isal_zlib.IsalError as error:
+        except igzip_lib.IsalError as error:
             self.cut = f"it is corrupt ({error})"
             self._rest = self._read_again()
             return b""
@@ -157,8 +157,8 @@ class _Members:
     def _read_again(self) -> bytes:
         """What is readable between the bytes handed out and the error.
 
-        The decompressor drops the output of the call that fails. zlib's can be copied before each step, so the member is
-        read once more with it, byte by byte around the error.
+        The decompressor drops the output of the call that fails. That of zlib can be copied before each step, so the
+        member is read once more with it, byte by byte around the error.
         """
         self._file.seek(self._member_start)
         inflater = zlib.decompressobj(wbits=_GZIP_FORMAT)

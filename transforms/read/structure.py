@@ -1,9 +1,9 @@
 """Where the elements of JSON text begin and end, found with numpy over whole pieces of text.
 
-Only quotes and brackets are looked at. A bracket counts where the number of unescaped quotes before it is even; the depth is
-the running sum of brackets. An *item* is an element of a top-level array, or a top-level object; what lies between items
-(commas, white space, garbage) is a *gap*. The state at the end of a piece carries over to the next, so that a text of any
-size needs no more memory than a piece.
+Only quotes and brackets are looked at. A bracket counts where the number of unescaped quotes before it is even; the
+depth is the running sum of brackets. An *item* is an element of a top-level array, or a top-level object; what lies
+between items (commas, white space, garbage) is a *gap*. The state at the end of a piece carries over to the next, so
+that a text of any size needs no more memory than a piece.
 """
 
 from __future__ import annotations
@@ -52,8 +52,14 @@ class State:
 
 @dataclass(frozen=True)
 class Marks:
-    """Positions in the text, ascending: of the brackets that open an item (``opens``), of those that close one (``closes``,
-    with the ``levels`` of the items), and of those of top-level arrays (``borders``)."""
+    """Positions in the text, ascending.
+
+    Attributes:
+      opens: of the brackets that open an item.
+      closes: of those that close one.
+      levels: depth of the items that ``closes`` close: 1 in a top-level array, else 0.
+      borders: of the brackets of top-level arrays.
+    """
 
     opens: np.ndarray
     closes: np.ndarray

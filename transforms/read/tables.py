@@ -1,8 +1,9 @@
 """CSV framing: one record a row, a header row first.
 
-A line feed ends a row only outside of quotes, that is where the number of quotes before it is even. Therefore a CSV file is
-read in sequence; every block carries the header. One stray quote does not swallow the rows behind it: a row that is open
-ends, as one faulty item, before the next line that is a whole row of the header's width by itself.
+A line feed ends a row only outside of quotes, that is where the number of quotes before it is even. Therefore a CSV
+file is read in sequence; every block carries the header. One stray quote does not swallow the rows behind it: a row
+that is open ends, as one faulty item, before the next line that is by itself a whole row: as wide as the header, a
+number for its id.
 """
 
 from __future__ import annotations
@@ -108,7 +109,11 @@ class _Rows:
         if not self._seen_header and filled.any():
             self._seen_header = True
             header = int(filled.argmax())
-            rows, offsets, filled = rows[:header] + rows[header + 1 :], np.delete(offsets, header), np.delete(filled, header)
+            rows, offsets, filled = (
+                rows[:header] + rows[header + 1 :],
+                np.delete(offsets, header),
+                np.delete(filled, header),
+            )
         empty = len(rows) - int(filled.sum())
         if empty:
             rows = list(compress(rows, filled))

@@ -10,7 +10,7 @@ import pytest
 
 from transforms.read.sources import ByteSource
 
-LINES = [json.dumps({"id": number, "text": str(number**9)}).encode() for number in range(60)]
+LINES = [json.dumps({"id": number, "text": str(number**9)}).encode() for number in range(30)]
 PLAIN = b"\n".join(LINES) + b"\n"
 PACKED = gzip.compress(PLAIN, mtime=0)
 
@@ -32,7 +32,7 @@ def test_cut_at_every_byte(read: Callable) -> None:
 
 
 def test_corrupt_at_every_byte(read: Callable) -> None:
-    for place in range(10, len(PACKED)):
+    for place in range(10, len(PACKED), 3 if len(PACKED) > 300 else 1):
         broken = bytearray(PACKED)
         broken[place] ^= 0x55
         result = read(bytes(broken), name="feed.gz")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transforms.read.elements import array_elements
 from transforms.read.raw import BYTE_ORDER_MARK, MAX_RECORD_BYTES
 
-ANY_FILE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ANY_FILE = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 WHOLE = b'{"id":1}'
 LINES = st.lists(
     st.one_of(

@@ -18,11 +18,11 @@ from transforms.read.oversize import Scrubber
 
 RECORD = b'{"id":1,"timestamp":"2021-10-27T15:17:23Z"}'
 SECRET = b'"token":"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijklmnop"'
-LARGE = b'{"id":2,' + SECRET + b',"x":"' + b" " * 50_000_000 + b'",' + SECRET + b"}"
+HEAD, MIDDLE, TAIL = b'{"id":2,' + SECRET + b',"x":"', b" " * 50_000_000, b'",' + SECRET + b"}"
+LARGE = HEAD + MIDDLE + TAIL
 
 
-@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
-@pytest.mark.parametrize("before", [True, False], ids=["behind a record", "first"])
+@pytest.mark.parametrize(("packed", "before"), [(False, False), (True, True)], ids=["first", "gzip, behind a record"])
 def test_a_line_of_fifty_megabytes(read: Callable, tmp_path: Path, packed: bool, before: bool) -> None:
     lines = [RECORD, LARGE, RECORD] if before else [LARGE, RECORD]
     data = b"\n".join(lines)
@@ -34,7 +34,7 @@ def test_a_line_of_fifty_megabytes(read: Callable, tmp_path: Path, packed: bool,
     assert (fault.reason, fault.payload, fault.payload_size) == ("too_large", None, len(LARGE))
     assert (fault.payload_sha256, fault.byte_offset) == (digest, data.index(LARGE))
     assert os.listdir(dead) == [digest]
-    assert (dead / digest).read_bytes() == scrub(LARGE)
+    assert (dead / digest).read_bytes() == scrub(HEAD) + MIDDLE + scrub(TAIL)
 
 
 def test_any_size_of_block_finds_it_once(read: Callable) -> None:
@@ -48,19 +48,19 @@ def test_memory_does_not_grow_with_the_line(read: Callable, tmp_path: Path) -> N
     path = tmp_path / "feed.gz"
     with gzip.open(path, "wb", 1) as file:
         file.write(RECORD + b"\n")
-        for _ in range(400):
+        for _ in range(150):
             file.write(b"x" * 1_000_000)
     data = path.read_bytes()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = read(data, name="feed.gz")
-    assert [fault.payload_size for fault in result.faults] == [400_000_000]
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000  # KiB
+    assert [fault.payload_size for fault in result.faults] == [150_000_000]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
-PARTS = st.sampled_from([b"x" * 5000, b'","a":"b",', SECRET + b",", b'"password" : "a b c"', b"\n", b"y" * 70_000])
+PARTS = st.sampled_from([b" " * 5000, b'","a":"b",', SECRET + b",", b'"password" : "a b c"', b"\n", b" " * 70_000])
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.lists(PARTS, min_size=50, max_size=150), st.integers(1, 300_000))
 def test_scrubbing_in_pieces_is_scrubbing_at_once(parts: list[bytes], size: int) -> None:
     data = b"".join(parts)
