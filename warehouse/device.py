@@ -25,6 +25,11 @@ _REMEDIES = {
     "application": "look at the application side: call-back URL, VPN or cloud connection",
     "platform": "look at us: the connectivity platform itself refused or failed",
 }
+_REASON_REMEDIES = {
+    "location_purged": "the network forgot the device: it is switched off, out of coverage, or its connectivity was reset",
+    "operator_not_supported": "noise unless it repeats: another operator or IMSI is tried next",
+}
+"""What to do about reasons for which the advice of their domain is too wide."""
 VERDICTS = ("well", "device", "connectivity", "account", "application", "us", "unknown")
 """What a verdict can say about where the fault lies; ``us`` is the domain ``platform``."""
 
@@ -204,7 +209,8 @@ def _blame(troubles: list[Entry]) -> tuple[str, str]:
     fault = "us" if last.domain == "platform" else str(last.domain)
     where = f" ({last.network})" if last.network else ""
     times = "once" if len(same) == 1 else f"{len(same)} times since {_clock(same[0].time)}"
-    remedy = _REMEDIES.get(str(last.domain), "read the text of the event")
+    general = _REMEDIES.get(str(last.domain), "read the text of the event")
+    remedy = _REASON_REMEDIES.get(str(last.reason), general)
     return fault, f"{fault}: {last.reason}, {times}, last {_clock(last.time)} on {last.what}{where}; {remedy}"
 
 

@@ -48,14 +48,13 @@ def part_files(output: Path, table: str) -> list[Path]:
     return sorted((output / WAREHOUSE / table).rglob("part-*.parquet"))
 
 
+def has_parts(output: Path, table: str) -> bool:
+    """Whether a table has any part."""
+    return next((output / WAREHOUSE / table).rglob("part-*.parquet"), None) is not None
+
+
 def part_glob(directory: str, table: str) -> str:
     """Glob that DuckDB reads a table's parts by; `directory` is escaped, since it may hold ``[``, ``*`` or ``?``."""
     escaped = re.sub(r"([*?\[])", r"[\1]", directory)
     prefix = f"{escaped}/" if escaped else ""
     return f"{prefix}{WAREHOUSE}/{table}/**/part-*.parquet"
-
-
-def bucket_of(path: str) -> int | None:
-    """Bucket in the name ``part-<writer>-<bucket>-<pane>.<ext>``; null for parts that belong to no cell."""
-    found = re.search(r"-(\d+)-(\d+)\.[a-z.]+$", os.path.basename(path))
-    return int(found.group(1)) if found else None

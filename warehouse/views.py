@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from schemas.tables import TABLES, Table
 from warehouse.derived_views import DERIVED_VIEWS
-from warehouse.layout import TEMPORARY, VIEWS_FILE, existing_output, part_files, part_glob
+from warehouse.layout import TEMPORARY, VIEWS_FILE, existing_output, has_parts, part_glob
 
 _SIMPLE_TYPES: dict[pa.DataType, str] = {
     pa.string(): "VARCHAR",
@@ -46,7 +46,9 @@ def connect(output: str | os.PathLike[str]) -> duckdb.DuckDBPyConnection:
     directory = existing_output(output)
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(f"SET temp_directory = {_quoted(os.path.join(tempfile.gettempdir(), 'data-streamer-duckdb'))}")
+    # Where DuckDB spills what exceeds its memory; an in-memory database would do so in the working directory.
+    spill = os.path.join(tempfile.gettempdir(), f"data-streamer-duckdb-{os.getpid()}")
+    connection.execute(f"SET temp_directory = {_quoted(spill)}")
     _define(connection, directory, str(directory))
     return connection
 
@@ -77,7 +79,7 @@ def create_views(output: str | os.PathLike[str]) -> Path:
 
 def _define(connection: duckdb.DuckDBPyConnection, directory: Path, prefix: str) -> None:
     for table in TABLES.values():
-        source = _parts_query(table, prefix) if part_files(directory, table.name) else _empty_query(table)
+        source = _parts_query(table, prefix) if has_parts(directory, table.name) else _empty_query(table)
         connection.execute(f"CREATE VIEW {table.name} AS {source}")
     for view in DERIVED_VIEWS:
         connection.execute(f"CREATE VIEW {view.name} AS {view.sql}")

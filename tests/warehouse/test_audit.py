@@ -193,7 +193,7 @@ def test_pending_records_must_lie_in_the_spool(output: Path) -> None:
     with pa.ipc.new_file(str(spool), batch.schema) as writer:
         writer.write_batch(batch)
     assert not audit(output).ok, "a file that is not listed does not count"
-    relist(output, {str(spool.relative_to(output)): (f"streams/{STREAM}", 1)})
+    relist(output, {str(spool.relative_to(output)): (f"pending/{STREAM}", 1)})
     assert audit(output).ok
 
 
