@@ -11,7 +11,8 @@ from typing import Any
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-from pipelines.options import StreamerOptions, unknown_options
+from pipelines.options import check_options
+from schemas.reasons import REASON_TABLE, Reason, ReasonsError, load_reasons, reason_names
 from schemas.records import FEEDS
 from schemas.streams import Stream
 from schemas.streams_file import StreamsFileError
@@ -26,7 +27,7 @@ from transforms.route.definitions import load_streams
 from transforms.run import Run
 
 BLOCK_BYTES = 16 << 20
-"""Bytes of input that are decoded at once: 8 to 32 MiB measured alike; slices stay above 1,000 rows (docs/decisions.md)."""
+"""Bytes of input that are decoded at once: 8 to 32 MiB measured alike; slices stay above 1,000 rows."""
 
 META_FILE = "warehouse/_meta.json"
 FORMAT_VERSION = 1
@@ -102,11 +103,13 @@ class Job:
 
 
 def runner_of(options: PipelineOptions) -> str:
-    """Returns the runner's name. DirectRunner (the default) means FnApiRunner.
+    """Returns the runner's name. DirectRunner (the default) means FnApiRunner."""
+    return _runner(options.view_as(StandardOptions).runner)
 
-    Beam's DirectRunner would try Prism first, whose binary it downloads: the run would depend on the network.
-    """
-    runner = (options.view_as(StandardOptions).runner or "DirectRunner").rsplit(".", 1)[-1]
+
+def _runner(given: str | None) -> str:
+    # Beam's DirectRunner would try Prism first, whose binary it downloads: the run would depend on the network.
+    runner = (given or "DirectRunner").rsplit(".", 1)[-1]
     return "FnApiRunner" if runner in ("DirectRunner", "SwitchingDirectRunner") else runner
 
 
@@ -114,49 +117,68 @@ def prepare(arguments: Sequence[str]) -> Job:
     """Makes a job of command line arguments.
 
     Raises:
-      JobError: every mistake in the options, the globs, the streams file and the warehouse's settings.
+      JobError: every mistake in the options, the globs, the files of streams and reasons, and the warehouse's settings.
     """
-    mistakes = unknown_options(arguments)
-    options = PipelineOptions(list(arguments))
-    streamer = options.view_as(StreamerOptions)
-    if not streamer.output:
-        mistakes.append("--output: missing; it names the directory that the job writes")
-    if not (streamer.events or streamer.usage):
+    given, mistakes = check_options(arguments)
+    if not (given.events or given.usage):
         mistakes.append("--events, --usage: both missing; at least one feed is needed")
-    if streamer.processes is not None and streamer.processes < 1:
-        mistakes.append(f"--processes: {streamer.processes} is not a number of processes; expected 1 or more")
-    if runner_of(options) == "DataflowRunner" and streamer.output and not storage.is_remote(streamer.output):
-        mistakes.append(f"--output: {streamer.output} is local; workers on Dataflow need a bucket, such as gs://BUCKET/DIR")
-    streams = _streams(streamer.streams, mistakes)
-    inputs = _inputs(streamer, mistakes)
-    output = _absolute(streamer.output) if streamer.output else ""
-    buckets = _buckets(output, streamer.buckets, mistakes)
+    if given.processes is not None and given.processes < 1:
+        mistakes.append(f"--processes: {given.processes} is not a number of processes; expected 1 or more")
+    output = _output(given.output, _runner(given.runner), mistakes)
+    reasons = _reasons(given.reasons, mistakes)
+    streams = _streams(given.streams, reasons, mistakes)
+    inputs = _inputs(given.events, given.usage, mistakes)
+    buckets = _buckets(output, given.buckets, mistakes)
     if mistakes:
         raise JobError(mistakes)
-    run = Run(output=output, writer=writer_id(inputs), buckets=buckets)
-    return Job(run, plan_blocks(inputs, BLOCK_BYTES), inputs, streams, options)
+    run = Run(output=output, writer=writer_id(inputs), buckets=buckets, reasons=reasons)
+    return Job(run, plan_blocks(inputs, BLOCK_BYTES), inputs, streams, PipelineOptions(list(arguments)))
 
 
-def _streams(path: str | None, mistakes: list[str]) -> Sequence[Stream]:
+def _output(given: str | None, runner: str, mistakes: list[str]) -> str:
+    if not given:
+        mistakes.append("--output: missing; it names the directory that the job writes")
+        return ""
+    if storage.is_remote(given):
+        return given.rstrip("/")
+    if runner == "DataflowRunner":
+        mistakes.append(f"--output: {given} is local; workers on Dataflow need a bucket, such as gs://BUCKET/DIR")
+    there = path = os.path.abspath(given)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        mistakes.append(f"--output: {there} is not a directory; choose another one")
+    elif not os.access(there, os.W_OK | os.X_OK):
+        mistakes.append(f"--output: you may not write in {there}; get the right to, or choose another directory")
+    return path
+
+
+def _reasons(path: str | None, mistakes: list[str]) -> tuple[Reason, ...]:
+    try:
+        return load_reasons(path)
+    except ReasonsError as error:
+        mistakes.extend(str(error).splitlines())
+        return REASON_TABLE
+
+
+def _streams(path: str | None, reasons: tuple[Reason, ...], mistakes: list[str]) -> Sequence[Stream]:
     if not path:
         return []
     try:
-        return load_streams(path)
+        return load_streams(path, reasons=reason_names(reasons))
     except StreamsFileError as error:
         mistakes.extend(str(mistake) for mistake in error.mistakes)
         return []
 
 
-def _inputs(streamer: StreamerOptions, mistakes: list[str]) -> Sequence[InputFile]:
-    try:
-        return expand_inputs(streamer.events, streamer.usage)
-    except InputError as error:
-        mistakes.append(str(error))
+def _inputs(events: str | None, usage: str | None, mistakes: list[str]) -> Sequence[InputFile]:
+    if not (events or usage):
         return []
-
-
-def _absolute(path: str) -> str:
-    return path.rstrip("/") if storage.is_remote(path) else os.path.abspath(path)
+    try:
+        return expand_inputs(events, usage)
+    except InputError as error:
+        mistakes.extend(str(error).splitlines())
+        return []
 
 
 def _buckets(output: str, wanted: int | None, mistakes: list[str]) -> int:
@@ -168,11 +190,13 @@ def _buckets(output: str, wanted: int | None, mistakes: list[str]) -> int:
         return wanted or 1
     if meta["format_version"] > FORMAT_VERSION:
         mistakes.append(
-            f"{output}/{META_FILE}: format {meta['format_version']} is newer than this program's ({FORMAT_VERSION}); update it"
+            f"{output}/{META_FILE}: format {meta['format_version']} is newer than this program's ({FORMAT_VERSION}); "
+            "update it"
         )
     if wanted is not None and wanted != meta["buckets"]:
         mistakes.append(
-            f"--buckets: {output} was created with {meta['buckets']}, which is fixed; leave the option out, or choose another --output"
+            f"--buckets: {output} was created with {meta['buckets']}, which is fixed; leave the option out, or choose "
+            "another --output"
         )
     return int(meta["buckets"])
 

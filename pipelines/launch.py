@@ -13,11 +13,12 @@ from functools import partial
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, StandardOptions
 from rich.console import Console
+from rich.text import Text
 
 from pipelines.data_streamer import build
 from pipelines.job import Job, JobError, prepare, write_meta
 from pipelines.lock import LockedError, locked
-from pipelines.options import StreamerOptions
+from pipelines.options import StreamerOptions, job_parser
 from pipelines.progress import Progress
 from pipelines.summary import print_summary
 from schemas.streams import Stream
@@ -36,18 +37,26 @@ COMPLETE, CRASHED, MISTAKES, INCOMPLETE = 0, 1, 2, 3
 
 def launch(arguments: Sequence[str]) -> int:
     """Checks the arguments, runs the job, and returns the exit code of `pipelines.data_streamer.main`."""
+    if {"-h", "--help"} & set(arguments):
+        print(job_parser().format_help())
+        return COMPLETE
     console = Console(stderr=True, highlight=False)
     try:
         job = prepare(arguments)
         return run_local(job, console) if job.local else submit(job, console)
     except JobError as error:
         for mistake in error.mistakes:
-            console.print(f"[red]error:[/red] {mistake}", markup=True, soft_wrap=True)
-        console.print(f"{len(error.mistakes)} mistake{'s' * (len(error.mistakes) != 1)} found; nothing was started.")
+            _print_error(console, mistake)
+        count = len(error.mistakes)
+        console.print(f"{count} mistake{'s' * (count != 1)} found; nothing was started.", soft_wrap=True)
         return MISTAKES
     except LockedError as error:
-        console.print(f"[red]error:[/red] {error}", soft_wrap=True)
+        _print_error(console, str(error))
         return MISTAKES
+
+
+def _print_error(console: Console, text: str) -> None:
+    console.print(Text.assemble(("error:", "red"), " ", text), soft_wrap=True)
 
 
 def run_local(job: Job, console: Console) -> int:
@@ -65,7 +74,7 @@ def run_local(job: Job, console: Console) -> int:
         finally:
             shutil.rmtree(str(job.run.spill), ignore_errors=True)
         create_views(job.run.output)
-        report = write_report(job.run.output)
+        report = str(write_report(job.run.output))
     return print_summary(job, report, time.monotonic() - started)
 
 

@@ -52,6 +52,7 @@ PARAMETERS: dict[str, Parameter] = {
     "events": Parameter(regex=REMOTE_GLOBS, label="Event feed"),
     "usage": Parameter(regex=REMOTE_GLOBS, label="Usage feed"),
     "streams": Parameter("GCS_READ_FILE", regex=REMOTE_PATH, label="Streams file"),
+    "reasons": Parameter("GCS_READ_FILE", regex=REMOTE_PATH, label="Reasons file"),
     "output": Parameter("GCS_WRITE_FOLDER", regex=REMOTE_PATH, required=True, label="Output directory"),
 }
 """The options for which there is more to say, by name."""

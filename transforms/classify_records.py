@@ -18,8 +18,12 @@ class _Classify(beam.DoFn):
         self._run = run
 
     def process(self, element: Pane) -> Iterator[Pane]:
-        rows_of = event_rows if element.cell.kind == EVENTS_FEED else usage_rows
-        yield element.with_rows(element.table, rows_of(element.rows, self._run.writer, element.number))
+        run = self._run
+        if element.cell.kind == EVENTS_FEED:
+            rows = event_rows(element.rows, run.writer, element.number, run.reasons)
+        else:
+            rows = usage_rows(element.rows, run.writer, element.number)
+        yield element.with_rows(element.table, rows)
 
 
 @dataclass

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from schemas.reasons import REASON_TABLE, Reason
 
 
 @dataclass(frozen=True)
@@ -16,12 +18,14 @@ class Run:
       writer: who writes: a digest of the inputs' content (batch) or the live job's name.
       buckets: buckets of devices of the warehouse (`warehouse/_meta.json`).
       spill: directory that all workers share for spill files, or None: slices travel through the shuffle themselves.
+      reasons: the table of reasons to classify with, an operator's own rows first.
     """
 
     output: str
     writer: str
     buckets: int = 1
     spill: str | None = None
+    reasons: tuple[Reason, ...] = field(default=REASON_TABLE, repr=False)
 
     @property
     def dead(self) -> str:

@@ -1,0 +1,18 @@
+"""``data-streamer report``: writes the report of an output directory again."""
+
+from __future__ import annotations
+
+import click
+
+from pipelines.commands.errors import mistakes
+from warehouse.layout import WarehouseError
+from warehouse.report import write_report
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=click.Path())
+def command(directory: str) -> int:
+    """Write DIR/report.html again, from the warehouse; prints its path."""
+    with mistakes(WarehouseError):
+        click.echo(str(write_report(directory)))
+    return 0

@@ -1,0 +1,58 @@
+"""How commands print: tables and lines that fit a terminal, and are whole where they are read by a program."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+_UNLIMITED = 10_000
+
+
+class _Console(Console):
+    """A console that leaves it to the caller what a closed pipe means; rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def console_of(stderr: bool = False) -> Console:
+    """A console without automatic colours. Where it is no terminal, there are no colours and no limit of width."""
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return _Console(stderr=stderr, highlight=False, width=None if terminal else _UNLIMITED)
+
+
+def table_of(columns: Sequence[str], right: Iterable[str] = (), title: str | None = None) -> Table:
+    """An empty table without lines; the columns in `right` are numbers.
+
+    Args:
+      columns: headers.
+      right: headers of columns that are aligned to the right.
+      title: a line above.
+    """
+    numbers = set(right)
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold", header_style="dim")
+    for name in columns:
+        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=name in numbers)
+    return table
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Prints a table: in a terminal within its width, else each row on one line."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    width = max(Measurement.get(console, console.options, table).maximum, 1)
+    with console.capture() as captured:
+        console.print(table, width=width)
+    for line in captured.get().splitlines():
+        print_line(console, line.rstrip())
+
+
+def print_line(console: Console, text: str | Text = "") -> None:
+    """Prints one line as it is: a terminal folds it, a pipe gets it whole."""
+    console.print(text, soft_wrap=True, markup=False, emoji=False)

@@ -1,0 +1,53 @@
+"""``data-streamer validate``: every mistake of a streams file, and in words how each filter was read."""
+
+from __future__ import annotations
+
+import click
+
+from pipelines.commands.errors import MISTAKES, mistakes
+from pipelines.commands.screen import console_of, print_line
+from schemas.reasons import ReasonsError, load_reasons, reason_names
+from schemas.streams import Stream
+from transforms.route.definitions import StreamsFileError, load_streams
+from transforms.route.explain import describe
+
+
+@click.command()
+@click.argument("file", type=click.Path())
+@click.option("--reasons", metavar="FILE", help="Your own rows of the table of reasons: filters may name them.")
+def command(file: str, reasons: str | None) -> int:
+    """Check a streams file, and say in words how each filter was read.
+
+    Every mistake is reported with line and column; exit code 2. No destination is touched.
+    """
+    with mistakes(ReasonsError):
+        names = reason_names(load_reasons(reasons))
+    try:
+        streams = load_streams(file, reasons=names)
+    except StreamsFileError as error:
+        for mistake in error.mistakes:
+            click.echo(str(mistake), err=True)
+        count = len(error.mistakes)
+        click.echo(f"{count} mistake{'s' * (count != 1)}", err=True)
+        return MISTAKES
+    console = console_of()
+    print_line(console, f"{file}: {len(streams)} stream{'s' * (len(streams) != 1)}, no mistakes")
+    for stream in streams:
+        print_line(console)
+        for line in in_words(stream):
+            print_line(console, line)
+    return 0
+
+
+def in_words(stream: Stream) -> list[str]:
+    """A stream in words, one line each: what it is, what it takes, how and where it delivers."""
+    title = f" ({stream.title})" if stream.title else ""
+    paused = "; paused: records are kept pending" if stream.state == "paused" else ""
+    options = stream.destination.model_dump(mode="json", exclude_defaults=True, exclude={"type"})
+    place = "".join(f", {name} {value}" for name, value in options.items())
+    return [
+        f"{stream.name}{title}",
+        f"  takes   {stream.content}: {describe(stream.filter)}",
+        f"  sends   {stream.format} in shape {stream.shape}",
+        f"  to      {stream.destination.type}{place}{paused}",
+    ]
