@@ -143,7 +143,7 @@ class _Members:
         assert inflater is not None
         try:
             piece = inflater.decompress(self._compressed, size)
-        except igzip_lib.IsalError as error:
+        except igzip_lib.IsalError as error:  # type: ignore[misc]  # its stub declares an instance, not a class
             self.cut = f"it is corrupt ({error})"
             self._rest = self._read_again()
             return b""
