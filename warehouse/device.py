@@ -26,7 +26,7 @@ _REMEDIES = {
     "platform": "look at us: the connectivity platform itself refused or failed",
 }
 _REASON_REMEDIES = {
-    "location_purged": "the network forgot the device: it is switched off, out of coverage, or its connectivity was reset",
+    "location_purged": "the network forgot the device: it is switched off, out of coverage, or was reset from here",
     "operator_not_supported": "noise unless it repeats: another operator or IMSI is tried next",
 }
 """What to do about reasons for which the advice of their domain is too wide."""

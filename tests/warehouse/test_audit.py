@@ -59,10 +59,12 @@ def test_each_file_that_is_deleted_is_named(output: Path, tmp_path: Path) -> Non
     _damage_each(output, tmp_path, lambda path: path.unlink())
 
 
+@pytest.mark.slow
 def test_each_file_that_is_cut_short_is_named(output: Path, tmp_path: Path) -> None:
     _damage_each(output, tmp_path, lambda path: path.write_bytes(path.read_bytes()[:-7]))
 
 
+@pytest.mark.slow
 def test_each_file_of_which_a_byte_is_changed_is_named(output: Path, tmp_path: Path) -> None:
     def change(path: Path) -> None:
         data = bytearray(path.read_bytes())
