@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apache_beam.options.pipeline_options import PipelineOptions
-
 from pipelines.options import StreamerOptions
 
 FILE = Path(__file__).with_name("metadata.json")
@@ -61,13 +59,12 @@ LOCAL = frozenset({"processes"})
 """Options of a local run, which mean nothing on Dataflow and are no parameters."""
 
 
-def template_metadata(
-    options: type[PipelineOptions], name: str, description: str, streaming: bool = False
-) -> dict[str, Any]:
+def template_metadata(options: type[Any], name: str, description: str, streaming: bool = False) -> dict[str, Any]:
     """The metadata of a template whose job has these options, as ``TemplateMetadata`` of the Dataflow API reads it.
 
     Args:
-      options: the options class; its own options become parameters, Beam's are set in the launch environment.
+      options: a class with the class method ``_add_argparse_args(parser)`` of Beam's `PipelineOptions`; the options
+        that it adds become parameters, Beam's own are set in the launch environment.
       name: what the console calls the template.
       description: what the template does, a sentence or two.
       streaming: whether the job runs without end.
@@ -101,7 +98,7 @@ def render(metadata: dict[str, Any]) -> str:
     return json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
 
 
-def _actions(options: type[PipelineOptions]) -> Iterator[tuple[str | None, argparse.Action]]:
+def _actions(options: type[Any]) -> Iterator[tuple[str | None, argparse.Action]]:
     parser = argparse.ArgumentParser(add_help=False)
     options._add_argparse_args(parser)
     unnamed = {"positional arguments", "options"}
@@ -111,7 +108,7 @@ def _actions(options: type[PipelineOptions]) -> Iterator[tuple[str | None, argpa
                 yield (None if group.title in unnamed else group.title), action
 
 
-def _parameter(options: type[PipelineOptions], group: str | None, action: argparse.Action) -> dict[str, Any]:
+def _parameter(options: type[Any], group: str | None, action: argparse.Action) -> dict[str, Any]:
     if action.nargs == 0 or not action.option_strings:
         raise TypeError(
             f"{options.__module__}.{options.__name__}: {'/'.join(action.option_strings) or action.dest} cannot be a "
