@@ -20,6 +20,7 @@ from pipelines.job import Job, JobError, prepare, write_meta
 from pipelines.lock import LockedError, locked
 from pipelines.options import StreamerOptions, job_parser
 from pipelines.progress import Progress
+from pipelines.screen import console_of, print_prose
 from pipelines.summary import print_summary
 from schemas.streams import Stream
 from transforms.deliver import storage
@@ -40,7 +41,7 @@ def launch(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(job_parser().format_help())
         return COMPLETE
-    console = Console(stderr=True, highlight=False)
+    console = console_of(stderr=True)
     try:
         job = prepare(arguments)
         return run_local(job, console) if job.local else submit(job, console)
@@ -48,7 +49,7 @@ def launch(arguments: Sequence[str]) -> int:
         for mistake in error.mistakes:
             _print_error(console, mistake)
         count = len(error.mistakes)
-        console.print(f"{count} mistake{'s' * (count != 1)} found; nothing was started.", soft_wrap=True)
+        print_prose(console, f"{count} mistake{'s' * (count != 1)} found; nothing was started.")
         return MISTAKES
     except LockedError as error:
         _print_error(console, str(error))
@@ -56,12 +57,13 @@ def launch(arguments: Sequence[str]) -> int:
 
 
 def _print_error(console: Console, text: str) -> None:
-    console.print(Text.assemble(("error:", "red"), " ", text), soft_wrap=True)
+    print_prose(console, Text.assemble(("error:", "red"), " ", text))
 
 
 def run_local(job: Job, console: Console) -> int:
     """Runs the job on this machine's cores and writes views and report; returns the exit code."""
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    # Beam would print the traceback of an error that it raises as well: whoever catches it tells it once.
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     started = time.monotonic()
     with locked(job.run.output):
         job = job.with_run(spill=_fresh_spill(job))

@@ -148,14 +148,15 @@ def _parse(
 
 def _collecting(action: argparse.Action, mistakes: list[str]) -> Callable[[str], Any]:
     """The action's type as a function that adds to `mistakes` what argparse would stop at."""
-    kind, choices = action.type if callable(action.type) else str, action.choices
+    kind: Callable[[str], Any] = action.type if callable(action.type) else str
+    choices = action.choices
 
     def convert(text: str) -> Any:
         try:
             value = kind(text)
         except (argparse.ArgumentTypeError, TypeError, ValueError) as error:
             reason = str(error) if isinstance(error, argparse.ArgumentTypeError) else f"{text!r} is not valid"
-            expected = {int: "a whole number", float: "a number"}.get(action.type)  # type: ignore[call-overload]
+            expected = {int: "a whole number", float: "a number"}.get(kind)
             mistakes.append(f"{action.option_strings[-1]}: {reason}" + (f"; expected {expected}" if expected else ""))
             return None
         if choices is not None and value not in choices:

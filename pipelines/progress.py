@@ -16,8 +16,9 @@ _PLAIN_INTERVAL = 10.0
 
 
 class Progress:
-    """Shows, while it is entered, how many records are decoded and written. On a terminal one line that is redrawn; else
-    a line every ten seconds.
+    """Shows, while it is entered, how many records are decoded and written.
+
+    On a terminal one line that is redrawn; else a line every ten seconds.
 
     Args:
       console: where to show it.

@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipelines.job import Job
+from pipelines.screen import console_of, cut, print_line, print_prose, print_table, table_of
 from schemas.tables import LEDGER
 from transforms.deliver import storage
 from transforms.ledger.commit import RUN_FILE
@@ -19,23 +21,26 @@ COMPLETE, INCOMPLETE = 0, 3
 
 
 def print_summary(job: Job, report: str, seconds: float) -> int:
-    """Prints what the run did; returns its exit code: 3 where a running stream has pending records or an error, else 0."""
-    console = Console(highlight=False)
+    """Prints what the run did; returns its exit code: 3 if a running stream has pending records or an error, else 0."""
+    console = console_of()
     run = json.loads(storage.read(storage.join(job.run.output, RUN_FILE)))
     counts = _counts(job)
     records = sum(counts["feed", feed].get("decoded", 0) for feed in ("events", "usage"))
-    console.print(
-        f"{records:,} records in {seconds:.1f} s ({records / max(seconds, 0.001):,.0f}/s), writer {job.run.writer}\n"
-    )
-    console.print(_feeds(counts))
+    rate = records / max(seconds, 0.001)
+    print_line(console, f"{records:,} records in {seconds:.1f} s ({rate:,.0f}/s), writer {job.run.writer}")
+    print_line(console)
+    print_table(console, _feeds(counts))
     if run["streams"]:
-        console.print(_streams(run["streams"]))
+        print_line(console)
+        print_table(console, _streams(run["streams"]))
     failed = [stream for stream in run["streams"] if _failed(stream)]
-    for stream in failed:
-        console.print(f"[red]stream {stream['name']}:[/red] {stream['error'] or 'has pending records'}", soft_wrap=True)
-        if stream["remedy"]:
-            console.print(f"  {stream['remedy']}", soft_wrap=True)
     _print_next(console, job, report, bool(failed))
+    errors = console_of(stderr=True)
+    for stream in failed:
+        text = Text.assemble(("error:", "red"), f" stream {stream['name']}: {stream['error'] or 'has pending records'}")
+        print_prose(errors, text)
+        if stream["remedy"]:
+            print_prose(errors, f"  {stream['remedy']}")
     return INCOMPLETE if failed else COMPLETE
 
 
@@ -59,9 +64,8 @@ def _counts(job: Job) -> dict[tuple[str, str], dict[str, int]]:
 
 
 def _feeds(counts: dict[tuple[str, str], dict[str, int]]) -> Table:
-    table = Table(title="records", title_justify="left")
-    for name in ("feed", "received", "empty", "dead letters", "decoded", "duplicates", "conflicts", "unique"):
-        table.add_column(name, justify="left" if name == "feed" else "right")
+    numbers = ("received", "empty", "dead", "decoded", "duplicates", "conflicts", "unique")
+    table = table_of(("feed", *numbers), numbers)
     for feed in ("events", "usage"):
         read, cell = counts["feed", feed], counts["cell", feed]
         values = (
@@ -73,15 +77,14 @@ def _feeds(counts: dict[tuple[str, str], dict[str, int]]) -> Table:
 
 
 def _streams(streams: list[dict[str, Any]]) -> Table:
-    table = Table(title="streams", title_justify="left")
-    for name in ("stream", "content", "destination", "state", "delivered", "filtered out", "dead letters", "pending"):
-        right = name in ("delivered", "filtered out", "dead letters", "pending")
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    numbers = ("delivered", "filtered", "dead", "pending")
+    table = table_of(("stream", "content", "to", "state", *numbers), numbers)
+    table.columns[0].overflow = "fold"  # a name tells streams apart: all of it is shown
     for stream in streams:
-        numbers = (stream[name] for name in ("delivered", "filtered_out", "dead_lettered", "pending"))
+        values = (stream[count] for count in ("delivered", "filtered_out", "dead_lettered", "pending"))
         state = "error" if stream["error"] else stream["state"]
         table.add_row(
-            stream["name"], stream["content"], stream["destination"], state, *(f"{number:,}" for number in numbers)
+            stream["name"], cut(stream["content"]), stream["destination"], state, *(f"{value:,}" for value in values)
         )
     return table
 
@@ -90,15 +93,16 @@ def _print_next(console: Console, job: Job, report: str, failed: bool) -> None:
     output = job.run.output
     lines = [
         ("report", report),
-        ("tables", f"{output}/warehouse (Parquet), {output}/warehouse.duckdb (views)"),
+        ("tables", f"{output}/warehouse"),
+        ("views", f"{output}/warehouse.duckdb"),
         ("proof", f"data-streamer audit {output}"),
-        ("query", f'data-streamer sql {output} "SELECT category, count(*) FROM events GROUP BY ALL"'),
+        ("query", f'data-streamer sql {output} "SHOW TABLES"'),
         ("one device", f"data-streamer device {output} ID"),
     ]
     if job.streams:
         lines.insert(1, ("streams", f"{output}/streams"))
     if failed:
-        lines.append(("pending", f"data-streamer deliver {output} --streams=FILE, once the destination is back"))
-    console.print()
+        lines.append(("pending", f"data-streamer deliver {output} --streams=FILE"))
+    print_line(console)
     for name, text in lines:
-        console.print(f"  {name:<11} {text}", soft_wrap=True, markup=False)
+        print_line(console, f"  {name:<10}  {text}")

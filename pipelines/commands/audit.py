@@ -6,7 +6,7 @@ import click
 from rich.text import Text
 
 from pipelines.commands.errors import COMPLETE, CRASHED, mistakes
-from pipelines.commands.screen import console_of, print_line
+from pipelines.screen import console_of, print_line
 from warehouse.audit import audit
 from warehouse.layout import WarehouseError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from pipelines.commands.errors import COMPLETE, INCOMPLETE, mistakes
-from pipelines.commands.screen import console_of, print_line, print_table, table_of
 from pipelines.launch import deliver_waiting
 from pipelines.lock import LockedError, locked
+from pipelines.screen import console_of, print_line, print_prose, print_table, table_of
 from schemas.reasons import ReasonsError, load_reasons, reason_names
 from transforms.deliver import storage
 from transforms.deliver.pending import PendingResult
@@ -54,8 +54,8 @@ def _print_results(results: list[PendingResult], paused: set[str]) -> int:
     errors = console_of(stderr=True)
     for result in results:
         if result.error:
-            print_line(errors, f"stream {result.stream}: {result.error}")
+            print_prose(errors, f"error: stream {result.stream}: {result.error}")
             if result.remedy:
-                print_line(errors, f"  {result.remedy}")
+                print_prose(errors, f"  {result.remedy}")
     waiting = any(result.pending or result.error for result in results if result.stream not in paused)
     return INCOMPLETE if waiting else COMPLETE

@@ -6,7 +6,7 @@ import click
 from rich.text import Text
 
 from pipelines.commands.errors import mistakes
-from pipelines.commands.screen import console_of, print_line, print_table, table_of
+from pipelines.screen import console_of, cut, print_line, print_prose, print_table, table_of
 from warehouse.device import Entry, timeline
 from warehouse.layout import WarehouseError
 
@@ -27,19 +27,19 @@ def command(directory: str, key: str, limit: int, text: bool | None) -> int:
     with mistakes(WarehouseError):
         found = timeline(directory, key, limit)
     console = console_of()
-    print_line(console, f"{found.label} (found by {found.matched})")
+    print_prose(console, f"{found.label} (found by {found.matched})")
     print_line(console)
     with_text = text if text is not None else not console.is_terminal or console.width >= _WIDE
     columns = ["time (UTC)", "what", "network", "outcome", "domain", "text"]
     table = table_of(columns if with_text else columns[:-1])
-    for column, share in zip(table.columns, (None, 3, 2, 3, None, 8), strict=False):
-        column.no_wrap, column.overflow, column.ratio = True, "ellipsis", share
+    table.columns[0].no_wrap = table.columns[4].no_wrap = True
     for entry in found.entries:
-        table.add_row(*(_cells(entry) if with_text else _cells(entry)[:-1]), style=_style(entry))
+        time, *cells = _cells(entry)[: len(table.columns)]
+        table.add_row(time, *map(cut, cells), style=_style(entry))
     print_table(console, table)
     print_line(console)
     style = "green" if found.fault == "well" else "bold yellow" if found.fault == "unknown" else "bold red"
-    print_line(console, Text(found.verdict, style=style))
+    print_prose(console, Text(found.verdict, style=style))
     return 0
 
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 from pipelines.commands.errors import mistakes
-from pipelines.commands.screen import console_of, print_line
 from pipelines.commands.trace import Sending, Trace, sendings, trace
+from pipelines.screen import console_of, print_line
 from schemas.reasons import ReasonsError, load_reasons, reason_names
 from schemas.streams import Stream
 from transforms.dead_letters import DeadLetter

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pipelines.commands.errors import mistakes
-from pipelines.commands.screen import console_of, print_line, print_table, table_of
+from pipelines.screen import console_of, print_line, print_prose, print_table, table_of
 from schemas.reasons import OTHER_REASON, REASON_TABLE, SOURCE_DOMAINS, ReasonsError, load_reasons
 
 
@@ -30,7 +30,7 @@ def command(file: str | None) -> int:
     print_table(console, shown)
     print_line(console)
     domains = ", ".join(f"{source} → {domain}" for source, domain in SOURCE_DOMAINS.items())
-    print_line(console, f"Rejected or failed, and no row fits: {OTHER_REASON}, domain by source: {domains}.")
+    print_prose(console, f"Rejected or failed, and no row fits: {OTHER_REASON}, domain by source: {domains}.")
     if own:
         print_line(console, f"* from {file}")
     return 0

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from pipelines.commands.screen import console_of, print_line, print_table, table_of
+from pipelines.screen import console_of, print_line, print_prose, print_table, table_of
 from schemas.definition import did_you_mean
 from schemas.derive import avro_schema, bigquery_table, description_of
 from schemas.tables import TABLES, Table
@@ -51,10 +51,10 @@ def _print_json(content: object) -> None:
 
 def _print_columns(table: Table) -> None:
     console = console_of()
-    print_line(console, f"{table.name}: {table.description}")
+    print_prose(console, f"{table.name}: {table.description}")
     for title, names in (("key", table.key), ("labels", table.labels), ("sums", table.sums)):
         if names:
-            print_line(console, f"{title}: {', '.join(names)}")
+            print_prose(console, f"{title}: {', '.join(names)}")
     print_line(console)
     shown = table_of(("column", "type", "meaning"))
     shown.columns[0].no_wrap = shown.columns[1].no_wrap = True

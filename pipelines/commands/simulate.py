@@ -11,7 +11,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pipelines.commands.errors import mistakes
-from pipelines.commands.screen import console_of, print_line, print_table, table_of
+from pipelines.screen import console_of, print_line, print_table, table_of
 from simulator import SimulationOptions, simulate
 from simulator.options import RENDERINGS
 

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from pipelines.commands.errors import mistakes
-from pipelines.commands.screen import console_of
+from pipelines.screen import console_of
 from warehouse.layout import WarehouseError
 from warehouse.sql import Answer, cell_text, query, show
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pipelines.commands.errors import MISTAKES
-from pipelines.commands.screen import console_of, print_line, print_table, table_of
+from pipelines.screen import console_of, print_line, print_table, table_of
 from schemas.event_types import CATEGORIES, EVENT_TYPES, EventType
 
 

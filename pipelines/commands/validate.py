@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pipelines.commands.errors import MISTAKES, mistakes
-from pipelines.commands.screen import console_of, print_line
+from pipelines.screen import console_of, print_line, print_prose
 from schemas.reasons import ReasonsError, load_reasons, reason_names
 from schemas.streams import Stream
 from transforms.route.definitions import StreamsFileError, load_streams
@@ -35,7 +35,7 @@ def command(file: str, reasons: str | None) -> int:
     for stream in streams:
         print_line(console)
         for line in in_words(stream):
-            print_line(console, line)
+            print_prose(console, line)
     return 0
 
 

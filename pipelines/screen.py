@@ -1,4 +1,4 @@
-"""How commands print: tables and lines that fit a terminal, and are whole where they are read by a program."""
+"""How the job and the commands print: what fits a terminal, and is whole where a program reads it."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ def table_of(columns: Sequence[str], right: Iterable[str] = (), title: str | Non
     return table
 
 
+def cut(text: str) -> Text:
+    """A cell that stays on one line: where there is no room it ends in an ellipsis."""
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
 def print_table(console: Console, table: Table) -> None:
     """Prints a table: in a terminal within its width, else each row on one line."""
     if console.is_terminal:
@@ -53,6 +58,11 @@ def print_table(console: Console, table: Table) -> None:
         print_line(console, line.rstrip())
 
 
+def print_prose(console: Console, text: str | Text) -> None:
+    """Prints sentences: in a terminal folded between words, else on one line."""
+    console.print(text, markup=False, emoji=False)
+
+
 def print_line(console: Console, text: str | Text = "") -> None:
-    """Prints one line as it is: a terminal folds it, a pipe gets it whole."""
+    """Prints one line as it is, to be copied: a path, a command, a record. A terminal may fold it anywhere."""
     console.print(text, soft_wrap=True, markup=False, emoji=False)
