@@ -2,8 +2,8 @@
 
     python -m pipelines.data_streamer --events=GLOB --usage=GLOB --streams=FILE.yaml --output=DIR [any Beam option]
 
-`build` is the way of the data as one sentence; each of its words is one file under ``transforms/``. The same graph runs on a
-laptop (FnApiRunner) and on Dataflow; only how slices travel differs (`transforms.gather.claims`).
+`build` is the way of the data as one sentence; each of its words is one file under ``transforms/``. The same graph
+runs on a laptop (FnApiRunner) and on Dataflow; only how slices travel differs (`transforms.gather.claims`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def build(pipeline: beam.Pipeline, job: Job) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the job; returns the exit code.
 
-    0 complete; 1 crash; 2 mistakes found before the run; 3 complete, but a running stream has pending records or an error.
+    0 complete; 1 crash; 2 mistakes found before the run; 3 complete, but a running stream has pending records or an
+    error.
     """
     from pipelines.launch import launch  # the launcher imports `build`
 

@@ -24,7 +24,9 @@ class _Aggregate(beam.DoFn):
 
 @dataclass
 class AggregatePerDevice(beam.PTransform):
-    """Passes panes of ``events`` and ``usage`` on and adds, for each, its pane of partial sums per device and hour. Exact."""
+    """Passes panes of ``events`` and ``usage`` on and adds, for each, its pane of partial sums per device and hour.
+    Exact.
+    """
 
     def expand(self, panes: beam.PCollection[Pane]) -> beam.PCollection[Pane]:
         """Aggregates pane by pane: a cell holds all records of its devices' hour, so no second shuffle is needed."""

@@ -1,4 +1,6 @@
-"""Classify: panes of records become panes of table rows, with category, severity, outcome, reason, domain and device state."""
+"""Classify: panes of records become panes of table rows, with category, severity, outcome, reason, domain and device
+state.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Decode blocks: record slices by cell, packed ids, dead letters and counts, each as claims on one spill file per block."""
+"""Decode blocks: record slices by cell, packed ids, dead letters and counts, each as claims on one spill file per
+block.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ DEAD_SHARDS = 16
 
 
 class DecodedFeeds(NamedTuple):
-    """What decoding gives: slices KV<cell number, claim>, ids KV<kind and shard, claim>, dead KV<shard, claim>, entries."""
+    """What decoding gives: slices KV<cell number, claim>, ids KV<kind and shard, claim>, dead KV<shard, claim>,
+    entries.
+    """
 
     slices: beam.PCollection[tuple[int, bytes]]
     ids: beam.PCollection[tuple[int, bytes]]
@@ -62,7 +66,9 @@ class _Decode(beam.DoFn):
 
 
 def _entries(block: Block, decoded: Decoded) -> Iterator[Entry]:
-    """Counts of a block: by kind of the records; empty lines and lines that could not be decoded by kind of the file."""
+    """Counts of a block: by kind of the records; empty lines and lines that could not be decoded by kind of the
+    file.
+    """
     raw = block.raw
     first: list[int] = []
     last: list[int] = []

@@ -81,8 +81,9 @@ def _entries(name: str, pane: Pane, receipt: Receipt) -> Iterator[Entry]:
 class DeliverStreams(beam.PTransform):
     """Delivers routed panes, one branch per registered destination type, used or not.
 
-    Every record is delivered, a dead letter, or pending in the spool; a destination at fault holds back no other stream, and
-    a fault of the run's own directory fails the run. Delivered again (retried bundle, second run), a part replaces its files.
+    Every record is delivered, a dead letter, or pending in the spool; a destination at fault holds back no other
+    stream, and a fault of the run's own directory fails the run. Delivered again (retried bundle, second run), a part
+    replaces its files.
 
     Attributes:
       run: the run.

@@ -26,7 +26,9 @@ CONFLICTS, ENTRIES = "conflicts", "entries"
 
 
 class UniqueRecords(NamedTuple):
-    """What dropping duplicates gives: panes of unique records, dead letters KV<0, claim> of conflicts, ledger entries."""
+    """What dropping duplicates gives: panes of unique records, dead letters KV<0, claim> of conflicts, ledger
+    entries.
+    """
 
     panes: beam.PCollection[Pane]
     dead: beam.PCollection[KeyedBytes]
@@ -93,8 +95,9 @@ class _RecoverPayloads(beam.DoFn):
 class DropDuplicates(beam.PTransform):
     """Drops duplicates by (kind, id), exactly, independent of the order of arrival; counts them.
 
-    Input: KV<cell number, [claims, lost ids]> of `GatherByCell`. Output: panes in the record schemas. Within a cell an id that
-    another writer has committed is a duplicate. A loser that differs from its winner is a conflict: a dead letter.
+    Input: KV<cell number, [claims, lost ids]> of `GatherByCell`. Output: panes in the record schemas. Within a cell
+    an id that another writer has committed is a duplicate. A loser that differs from its winner is a conflict: a dead
+    letter.
 
     Attributes:
       run: the run.

@@ -1,7 +1,8 @@
 """The elements that pass between steps within a worker, and their coders.
 
-Blocks and panes stay in memory: the steps that hand them on are fused, and only `KV<int, bytes>` crosses a shuffle. Their
-coders exist for runners that break the fusion; their cheap size estimates keep Beam's sampling from encoding whole blocks.
+Blocks and panes stay in memory: the steps that hand them on are fused, and only `KV<int, bytes>` crosses a shuffle.
+Their coders exist for runners that break the fusion; their cheap size estimates keep Beam's sampling from encoding
+whole blocks.
 """
 
 from __future__ import annotations

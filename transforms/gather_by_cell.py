@@ -1,4 +1,6 @@
-"""Gather by cell: one shuffle of ids finds those that lie in several cells, a second brings each cell's slices together."""
+"""Gather by cell: one shuffle of ids finds those that lie in several cells, a second brings each cell's slices
+together.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,6 @@ from transforms.elements import Block
 from transforms.read.blocks import BlockPlan, read_plan
 from transforms.run import Run
 
-
 _decoder = msgspec.msgpack.Decoder(BlockPlan)
 
 

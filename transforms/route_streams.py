@@ -31,10 +31,11 @@ class _Route(beam.DoFn):
 
 @dataclass
 class RouteStreams(beam.PTransform):
-    """Gives each stream the rows that its filter selects: panes by destination type, one branch for every registered type.
+    """Gives each stream the rows that its filter selects: panes by destination type, one branch for every registered
+    type.
 
-    A stream is data, not graph: the branches are the same whatever the streams. A stream whose content is the pane's table
-    gets a pane even where no row is selected, so that it is counted.
+    A stream is data, not graph: the branches are the same whatever the streams. A stream whose content is the pane's
+    table gets a pane even where no row is selected, so that it is counted.
 
     Attributes:
       streams: the stream definitions.

@@ -11,7 +11,8 @@ from schemas.reasons import REASON_TABLE, Reason
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the job. A field of every DoFn that needs it: workers import modules fresh, so nothing is kept in a module.
+    """One run of the job. A field of every DoFn that needs it: workers import modules fresh, so nothing is kept in a
+    module.
 
     Attributes:
       output: the output directory DIR, local or on any Beam file system.

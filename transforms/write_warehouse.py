@@ -45,7 +45,8 @@ class _WriteParts(beam.DoFn):
 class WriteWarehouse(beam.PTransform):
     """Writes panes to ``warehouse/<table>/dt=…/hh=…/part-<writer>-<bucket>-<pane>.parquet`` and passes them on.
 
-    Idempotent: a retried bundle or a second run of the same writer overwrites its own files. A failure is the run's failure.
+    Idempotent: a retried bundle or a second run of the same writer overwrites its own files. A failure is the run's
+      failure.
 
     Attributes:
       run: the run.

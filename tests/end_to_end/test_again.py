@@ -52,7 +52,7 @@ def test_a_narrower_filter_leaves_nothing_of_the_wider_one(feeds: Path, once: Pa
     shutil.copytree(once, output)
     narrow = tmp_path / "streams.yaml"
     narrow.write_text(
-        "streams:\n  - {name: warnings, content: events, filter: {categories: sim_order}, destination: {type: files}}\n"
+        "streams:\n  - {name: warnings, content: events, filter: {category: sim_order}, destination: {type: files}}\n"
     )
     runs.run(f"{feeds}/{{feed}}/*/*", output, streams=narrow)
     assert {path.split("/")[0] for path in runs.stream_bytes(output)} == {"warnings"}

@@ -85,7 +85,8 @@ def test_sums_are_exact(dirty: tuple[dict[str, Any], Path], source: str) -> None
 
 
 @pytest.mark.parametrize(
-    "column", ["category", "severity", "source", "outcome", "reason", "reason_domain", "event_type_id", "organisation_id"]
+    "column",
+    ["category", "severity", "source", "outcome", "reason", "reason_domain", "event_type_id", "organisation_id"],
 )
 def test_events_are_classified_as_the_simulator_meant(dirty: tuple[dict[str, Any], Path], column: str) -> None:
     truth, output = dirty

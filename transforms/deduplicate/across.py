@@ -1,7 +1,7 @@
 """Ids that lie in several cells: the same id with another time or device.
 
-Every record sends 16 packed bytes (id, cell, quality) through a shuffle by id; the losers go to their cell before anything
-is aggregated there. Quality orders the copies of an id: fullest rendering first, then smallest content hash.
+Every record sends 16 packed bytes (id, cell, quality) through a shuffle by id; the losers go to their cell before
+anything is aggregated there. Quality orders the copies of an id: fullest rendering first, then smallest content hash.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ PACKED = np.dtype([("id", "<i8"), ("cell", "<u4"), ("quality", "<u4")])
 LOSER = np.dtype([("id", "<i8"), ("conflict", "<i8")])
 """An id that loses in a cell; conflict 1: it differs from the winner in a field that both carry."""
 
+_LOST_IN = np.dtype([("cell", "<u4"), ("id", "<i8"), ("conflict", "<i8")])
 _RANK_SHIFT, _HASH_SHIFT = 29, 2
 _HAS_END, _HAS_DEVICE = 2, 1
 _FLAGS = np.uint32(_HAS_END | _HAS_DEVICE)
@@ -63,13 +64,12 @@ def losers(pieces: Iterable[np.ndarray]) -> list[tuple[int, np.ndarray]]:
       pieces: all packed rows of one shard.
 
     Returns:
-      (cell number without kind, rows of dtype `LOSER`) for each cell that loses an id: every copy of that id there loses to
-      the winner in another cell, which is the copy with the smallest (quality, cell).
+      (cell number without kind, rows of dtype `LOSER`) for each cell that loses an id: every copy of that id there
+      loses to the winner in another cell, which is the copy with the smallest (quality, cell).
     """
     rows = np.concatenate(list(pieces) or [np.empty(0, PACKED)])
     order = np.argsort(rows["id"], kind="stable")
     ids, cells = rows["id"][order], rows["cell"][order]
-    suspect = np.zeros(len(ids), bool)
     apart = np.flatnonzero((ids[1:] == ids[:-1]) & (cells[1:] != cells[:-1]))
     if not len(apart):
         return []
@@ -81,23 +81,24 @@ def losers(pieces: Iterable[np.ndarray]) -> list[tuple[int, np.ndarray]]:
     first = np.concatenate(([True], rows["id"][1:] != rows["id"][:-1]))
     winner = rows[first][np.cumsum(first) - 1]
     lost = rows["cell"] != winner["cell"]
-    conflict = _conflicts(rows, winner)
-    found = np.unique(
-        np.rec.fromarrays([rows["cell"][lost], rows["id"][lost], conflict[lost]], names="cell,id,conflict")  # type: ignore[call-overload]
-    )
-    return [
-        (int(cell), np.rec.fromarrays([part["id"], part["conflict"]], dtype=LOSER).view(np.ndarray))
-        for cell in np.unique(found["cell"])
-        for part in [found[found["cell"] == cell]]
-    ]
+    found = np.empty(int(lost.sum()), _LOST_IN)
+    found["cell"], found["id"], found["conflict"] = rows["cell"][lost], rows["id"][lost], _conflicts(rows, winner)[lost]
+    return [(int(cell), _of_cell(found, cell)) for cell in np.unique(found["cell"])]
+
+
+def _of_cell(found: np.ndarray, cell: np.uint32) -> np.ndarray:
+    part = np.unique(found[found["cell"] == cell])
+    lost = np.empty(len(part), LOSER)
+    lost["id"], lost["conflict"] = part["id"], part["conflict"]
+    return lost
 
 
 def _conflicts(rows: np.ndarray, winner: np.ndarray) -> np.ndarray:
     """Whether a copy in another cell differs from the winner in a field that both carry (1) or only looks so (0).
 
-    Another hour is another time, where both carry the time that decides the hour; another bucket is another device, where
-    both carry one (or neither: then it is another organisation). Other differences cannot be seen here: they count as
-    conflict, which keeps the loser's bytes.
+    Another hour is another time, where both carry the time that decides the hour; another bucket is another device,
+    where both carry one (or neither: then it is another organisation). Other differences cannot be seen here: they
+    count as conflict, which keeps the loser's bytes.
     """
     both = rows["quality"] & winner["quality"]
     same_hour = (rows["cell"] & _HOUR_MASK) == (winner["cell"] & _HOUR_MASK)

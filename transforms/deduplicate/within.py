@@ -1,6 +1,7 @@
 """Duplicates and conflicts within a cell, in two passes: ids decide what stays; then slice by slice into panes.
 
-The first pass holds 21 bytes a record (id, rendering, content hash, position); rows are read only for ids that occur twice.
+The first pass holds 21 bytes a record (id, rendering, content hash, position); rows are read only for ids that occur
+twice.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ def judge(slices: Sequence[pa.RecordBatch], kind: int, seen: np.ndarray, lost: n
       lost: ids that lose to a copy in another cell, dtype `LOSER`.
 
     Returns:
-      The verdict: of each id the winner stays (fullest rendering, then smallest content hash, then first position); losers
-      that differ from it in a compared field that both carry are conflicts, all others duplicates. An id that was seen or
-      lost keeps no record.
+      The verdict: of each id the winner stays (fullest rendering, then smallest content hash, then first position);
+      losers that differ from it in a compared field that both carry are conflicts, all others duplicates. An id that
+      was seen or lost keeps no record.
     """
     ids = _concatenate(slices, ID_COLUMN[kind])
     keep = np.ones(len(ids), bool)

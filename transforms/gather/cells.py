@@ -14,7 +14,9 @@ import pyarrow.compute as pc
 from schemas.records import EVENTS_FEED, HOUR
 
 MAX_BUCKETS = 2048
-"""Buckets of devices that a cell number has room for (11 bits); about one per half million records an hour is enough."""
+"""Buckets of devices that a cell number has room for (11 bits); about one per half million records an hour is
+enough.
+"""
 
 _HOUR_BITS = 21  # hours since 1970 until 2100: 1,139,568 < 2^21
 _KIND_SHIFT = 32
@@ -60,7 +62,9 @@ def column_int64(column: pa.Array, null: int = 0) -> np.ndarray:
 
 
 def record_times(batch: pa.RecordBatch, kind: int) -> np.ndarray:
-    """Returns the time that decides a record's hour, microseconds UTC: events the time, usage the end, else the start."""
+    """Returns the time that decides a record's hour, microseconds UTC: events the time, usage the end, else the
+    start.
+    """
     if kind == EVENTS_FEED:
         return column_int64(batch.column("event_time"))
     end = batch.column("end_time")

@@ -1,9 +1,9 @@
 """Claim checks: what crosses a shuffle is a small claim; the record batch itself waits in a spill file.
 
-Where workers share a disk, decode writes one spill file per block and hands out claims (path, offset, length); the cell step
-maps the file and reads its slices in place. Where they do not (Dataflow), the batch itself travels, lz4-compressed. Only
-this module knows which. Bytes: one version byte, one kind byte, twelve bytes that order the claims of a run (plan, block,
-number in the block), then the claim or the Arrow stream.
+Where workers share a disk, decode writes one spill file per block and hands out claims (path, offset, length); the
+cell step maps the file and reads its slices in place. Where they do not (Dataflow), the batch itself travels,
+lz4-compressed. Only this module knows which. Bytes: one version byte, one kind byte, twelve bytes that order the
+claims of a run (plan, block, number in the block), then the claim or the Arrow stream.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _decoder = msgspec.msgpack.Decoder(_Claim)
 class Spill:
     """Takes batches and packed rows, and returns claims for them: context manager over one spill file.
 
-    The file gets its name when the block is complete (a temporary name, then a rename), so that a claim never points into
-    half a file; a retried bundle replaces its own file by the same content.
+    The file gets its name when the block is complete (a temporary name, then a rename), so that a claim never points
+    into half a file; a retried bundle replaces its own file by the same content.
 
     Args:
       path: where the spill file goes; None: no shared disk, the bytes themselves travel.
@@ -56,7 +56,7 @@ class Spill:
 
     def __enter__(self) -> Spill:
         if self.path is not None:
-            self._file = open(self._temporary, "wb")  # noqa: SIM115 closed in __exit__
+            self._file = open(self._temporary, "wb")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

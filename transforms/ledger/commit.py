@@ -1,7 +1,7 @@
 """Commit a run: sum its ledger entries, write what proves it, and sweep what it did not list.
 
-The commit is the last thing that a run writes. Until then none of its files counts: audits, BigQuery loads and other writers
-trust only files that a committed ``ledger_files`` part lists.
+The commit is the last thing that a run writes. Until then none of its files counts: audits, BigQuery loads and other
+writers trust only files that a committed ``ledger_files`` part lists.
 """
 
 from __future__ import annotations
@@ -37,16 +37,17 @@ def commit(run: Run, streams: Sequence[dict[str, Any]], roots: Sequence[str], en
       roots: directories outside DIR that streams write to, for sweeping.
       entries: all ledger entries of the run, in any order.
 
-    Writes the writer's parts of ``inputs``, ``ledger`` and ``ledger_files``, an empty part of each table that the run gave no
-    rows, the writer's commit file and the run file; then removes the writer's files that are not listed. The same entries
-    give the same files, ``published_time`` apart.
+    Writes the writer's parts of ``inputs``, ``ledger`` and ``ledger_files``, an empty part of each table that the run
+    gave no rows, the writer's commit file and the run file; then removes the writer's files that are not listed. The
+    same entries give the same files, ``published_time`` apart.
 
     Raises:
       OSError: the output directory refused a file: the run fails.
     """
     counts, files, inputs, errors = _sort_out(entries)
     published = int(time.time() * 1_000_000)
-    files += [_part(run, table, _empty(table)) for table in sorted(set(TABLES) - {f.table_or_stream for f in files} - _OWN)]
+    without_rows = set(TABLES) - {file.table_or_stream for file in files} - _OWN
+    files += [_part(run, table, _empty(table)) for table in sorted(without_rows)]
     files.append(_part(run, INPUTS.name, _inputs(run, inputs)))
     files.append(_part(run, LEDGER.name, ledger_rows(run, counts, published)))
     before = listed_files(run.output, run.writer)
@@ -56,7 +57,9 @@ def commit(run: Run, streams: Sequence[dict[str, Any]], roots: Sequence[str], en
 
 
 def commit_files(run: Run, files: Sequence[FileEntry]) -> None:
-    """Writes a writer's ``ledger_files`` part and the commit file that vouches for it: from now on these files count."""
+    """Writes a writer's ``ledger_files`` part and the commit file that vouches for it: from now on these files
+    count.
+    """
     ordered = sorted(files, key=lambda file: (file.table_or_stream, file.hour or 0, file.path))
     listed = _part(run, LEDGER_FILES.name, _ledger_files(run, ordered))
     _write_json(
@@ -66,7 +69,9 @@ def commit_files(run: Run, files: Sequence[FileEntry]) -> None:
 
 
 def listed_files(output: str, writer: str) -> list[FileEntry]:
-    """Returns the files that a writer has committed, its ``ledger_files`` part apart; none where it has not committed."""
+    """Returns the files that a writer has committed, its ``ledger_files`` part apart; none where it has not
+    committed.
+    """
     path = storage.join(output, "warehouse", LEDGER_FILES.name, f"part-{writer}-0.parquet")
     if not FileSystems.exists(path):
         return []

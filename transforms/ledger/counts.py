@@ -1,12 +1,13 @@
 """Ledger entries: what the steps of the pipeline report about records, files, inputs and streams.
 
-Entries are additive deltas that travel through the pipeline as data (metrics are only best effort) and are summed when the
-run is committed. On the wire an entry is one version byte and msgpack.
+Entries are additive deltas that travel through the pipeline as data (metrics are only best effort) and are summed
+when the run is committed. On the wire an entry is one version byte and msgpack.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -103,7 +104,9 @@ def add_counts(counts: Iterable[Count]) -> list[Count]:
             row[index] += getattr(count, name)
         final[key] = final.get(key, False) or count.final
     ordered = sorted(sums, key=lambda key: tuple((part is not None, part) for part in key))
-    return [
-        Count(**dict(zip(COUNT_KEY, key, strict=True)), **dict(zip(COUNT_SUMS, sums[key], strict=True)), final=final[key])
-        for key in ordered
-    ]
+    return [_sum(key, sums[key], final[key]) for key in ordered]
+
+
+def _sum(key: tuple, sums: list[int], final: bool) -> Count:
+    fields: dict[str, Any] = dict(zip((*COUNT_KEY, *COUNT_SUMS), (*key, *sums), strict=True))
+    return Count(**fields, final=final)

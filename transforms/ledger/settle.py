@@ -1,7 +1,7 @@
 """Settle deliveries from the spool: the ledger's deltas (−n pending, +n delivered) and the list of files.
 
-The deltas are further parts of the writer that spooled the records. When that writer runs again, its new commit replaces all
-of it, and they go.
+The deltas are further parts of the writer that spooled the records. When that writer runs again, its new commit
+replaces all of it, and they go.
 """
 
 from __future__ import annotations
@@ -39,19 +39,17 @@ def _settle_writer(run: Run, redelivered: Sequence[Redelivery]) -> None:
     for done in open_ones:
         del files[done.spooled]
         name, hour = done.part.stream, done.part.hour
-        stored = [(f"streams/{name}", file) for file in done.files]
-        if done.left is not None:
-            stored.append((f"pending/{name}", done.left))
-        for owner, file in stored:
-            files[file.path] = FileEntry(owner, hour, file.path, int(file.row_count or 0), file.bytes, file.checksum)
+        for file in done.files:
+            path, count = file.path, int(file.row_count or 0)
+            files[path] = FileEntry(f"streams/{name}", hour, path, count, file.bytes, file.checksum)
     letters = [letter for done in open_ones for letter in done.dead_letters]
     rows = [(LEDGER.name, ledger_rows(run, [_delta(done) for done in open_ones], int(time.time() * 1_000_000)))]
     if letters:
         rows.append((DEAD_LETTERS.name, dead_letter_batch(letters, run.writer, run.dead)))
     for table, batch in rows:
         number = 1 + max(_number(path) for path, file in files.items() if file.table_or_stream == table)
-        stored = write_table_part(run.output, table, None, 0, run.writer, number, batch)
-        files[stored.path] = FileEntry(table, None, stored.path, batch.num_rows, stored.bytes, stored.checksum)
+        part = write_table_part(run.output, table, None, 0, run.writer, number, batch)
+        files[part.path] = FileEntry(table, None, part.path, batch.num_rows, part.bytes, part.checksum)
     commit_files(run, list(files.values()))
 
 
@@ -59,8 +57,8 @@ def _delta(done: Redelivery) -> Count:
     part, settled = done.part, done.delivered + len(done.dead_letters)
     kind = 1 if part.table in (USAGE.name, DEVICE_USAGE_HOURLY.name) else 0
     return Count(
-        stage="stream", feed=FEEDS[kind], stream=part.stream, hour=part.hour, pane=part.pane, unit=TABLES[part.table].unit,
-        delivered=done.delivered, dead_lettered=len(done.dead_letters), pending=-settled,
+        stage="stream", feed=FEEDS[kind], stream=part.stream, hour=part.hour, pane=part.pane,
+        unit=TABLES[part.table].unit, delivered=done.delivered, dead_lettered=len(done.dead_letters), pending=-settled,
     )  # fmt: skip
 
 

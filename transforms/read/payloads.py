@@ -42,4 +42,4 @@ def read_payloads(path: str, offsets: Sequence[int], lengths: Sequence[int]) -> 
 
 
 def _shorter(path: str, offset: int) -> int:
-    raise OSError(f"{path}: no longer holds the record at byte {offset}; it was changed while the job ran. Run it again.")
+    raise OSError(f"{path}: no longer holds the record at byte {offset}; it was changed meanwhile. Run the job again.")

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from apache_beam.io.filesystem import BeamIOError
+
 from schemas.reasons import REASONS
 from schemas.streams import Stream, streams_schema
-from schemas.streams_file import StreamsFileError, read_streams_file
+from schemas.streams_file import Mistake, StreamsFileError, parse_streams, read_streams_file
+from transforms.deliver import storage
 from transforms.deliver.destination import Kind
 from transforms.deliver.registry import DESTINATIONS, check_streams, options_models
 
@@ -20,14 +23,25 @@ def load_streams(
     """The streams of a file, checked without touching any destination.
 
     Args:
-      path: a local YAML file (``docs/streams.md``).
+      path: a YAML file (``docs/streams.md``), local or on any Beam file system.
       reasons: the reasons that events can have; give `schemas.reasons.reason_names` of an operator's own table.
       environment: variables for ``${NAME}``; by default those of the process.
 
     Raises:
       StreamsFileError: with every mistake, each as ``file:line:column path: message``.
     """
+    if storage.is_remote(path):
+        return parse_streams(
+            _read_remote(path), path, options_models(), check=_check, reasons=reasons, environment=environment
+        )
     return read_streams_file(path, options_models(), check=_check, reasons=reasons, environment=environment)
+
+
+def _read_remote(path: str) -> str:
+    try:
+        return storage.read(path).decode("utf-8-sig")
+    except (OSError, BeamIOError, UnicodeDecodeError) as error:
+        raise StreamsFileError([Mistake(path, 1, 1, "", f"cannot be read ({type(error).__name__})")]) from error
 
 
 def streams_json_schema() -> dict[str, Any]:
