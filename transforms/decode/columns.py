@@ -179,7 +179,7 @@ class _Builder:
         return decimals.values
 
     def _raw_texts(self, values: Sequence[msgspec.Raw], path: Path) -> pa.Array:
-        """JSON texts as they were received; null and absent are null. The decoder has not looked at their UTF-8."""
+        """JSON texts as received, each on one line; null and absent are null. Nobody has looked at their UTF-8 yet."""
         lengths = np.fromiter(map(len, values), np.int32, len(values))
         pieces: list[Any] = list(values)
         present = np.ones(len(values), bool)
@@ -193,6 +193,10 @@ class _Builder:
                 message = "expected UTF-8, found another byte sequence"
                 self.faults[row] = Fault("invalid_utf8", message, json_path(*path))
                 pieces[row], present[row] = b"", False
+            content = b"".join(pieces)
+        if b"\n" in content or b"\r" in content:
+            pieces = [_on_one_line(piece) for piece in pieces]
+            lengths = np.fromiter(map(len, pieces), np.int32, len(pieces))
             content = b"".join(pieces)
         lengths[~present] = 0
         offsets = np.zeros(len(values) + 1, np.int32)
@@ -295,17 +299,19 @@ class _Builder:
         texts: list[str | None] = [None] * self.count
         for row, residual in self.residuals.items():
             if residual:
-                texts[row] = _ENCODER.encode(residual).decode()
+                texts[row] = _on_one_line(_ENCODER.encode(residual)).decode()
         return pa.array(texts, TEXT)
+
+
+def _on_one_line(text: msgspec.Raw | bytes) -> bytes:
+    """A JSON text, compact if it was pretty-printed: it may be embedded in a line that is one record."""
+    content = bytes(text)
+    return msgspec.json.format(content, indent=-1) if b"\n" in content or b"\r" in content else content
 
 
 def _undecodable(content: bytes, pieces: Sequence[Any]) -> list[int]:
     """Places of the pieces that are no UTF-8; ``content`` are all of them."""
-    try:
-        content.decode()
-        return []
-    except UnicodeDecodeError:
-        return [row for row, piece in enumerate(pieces) if not _is_text(bytes(piece))]
+    return [] if _is_text(content) else [row for row, piece in enumerate(pieces) if not _is_text(bytes(piece))]
 
 
 def _is_text(content: bytes) -> bool:

@@ -19,6 +19,8 @@ _STRING = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|$)', re.DOTALL)
 _ID = re.compile(rb'^\s*\{\s*"id"\s*:\s*"?(-?[0-9]{1,18})\b')
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _CONTROL = re.compile(rb"[\x01-\x1f]")
+_CUT_NUMBER = re.compile(r"\.|[eE][+-]?")
+_CUT_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,4})?|u[0-9a-fA-F]{0,4}")
 
 
 def repair_controls(line: bytes) -> bytes | None:
@@ -91,7 +93,7 @@ def _too_deep(name: str | None, line: bytes) -> Fault:
 def _not_json(line: bytes, refused: json.JSONDecodeError, name: str | None, found: int | None) -> Fault:
     text = line.decode("utf-8", "replace").rstrip()
     cut = refused.pos >= len(text) or refused.msg.startswith("Unterminated string")
-    if text.lstrip()[:1] in ("{", "[") and (cut or _cut_word(text[refused.pos :])):
+    if text.lstrip()[:1] in ("{", "[") and (cut or _is_cut(text[: refused.pos], text[refused.pos :])):
         return Fault(
             "truncated", "expected a whole JSON object, found the end of the line within it", None, name, found
         )
@@ -100,10 +102,11 @@ def _not_json(line: bytes, refused: json.JSONDecodeError, name: str | None, foun
     )
 
 
-def _cut_word(rest: str) -> bool:
-    """Whether what cannot be read is the begin of a literal or an escape that the end of the line cut."""
-    literal = any(word.startswith(rest) for word in ("true", "false", "null", "-"))
-    return bool(rest) and (literal or re.fullmatch(r"\\(?:u[0-9a-fA-F]{0,3})?|u[0-9a-fA-F]{0,3}", rest) is not None)
+def _is_cut(head: str, rest: str) -> bool:
+    """Whether ``rest``, which cannot be read, is the begin of a literal, number or escape that the line's end cut."""
+    if _CUT_NUMBER.fullmatch(rest):
+        return head[-1:].isdigit()
+    return any(word.startswith(rest) for word in ("true", "false", "null", "-")) or bool(_CUT_ESCAPE.fullmatch(rest))
 
 
 def _depth(line: bytes) -> int:

@@ -25,6 +25,11 @@ CASES: list[tuple[str, int, bytes, str | None]] = [
     ("truncated", 0, EVENT_HEAD + b',"alert":tr', None),
     ("truncated", 0, EVENT_HEAD + b',"description":"cut \\u00', None),
     ("truncated", 1, USAGE_HEAD + b',"cost":', None),
+    ("truncated", 1, USAGE_HEAD + b',"cost":0.', None),
+    ("truncated", 1, USAGE_HEAD + b',"cost":8.2e', None),
+    ("truncated", 1, USAGE_HEAD + b',"cost":8E-', None),
+    ("truncated", 1, USAGE_HEAD + b',"cost":-', None),
+    ("not_json", 1, USAGE_HEAD + b',"cost":.', None),
     ("wrong_type", 0, b"42", "$"),
     ("wrong_type", 0, b'"a text"', "$"),
     ("wrong_type", 0, b"null", "$"),
@@ -90,6 +95,12 @@ def test_fault(reason, feed, line, path, letter):
 @pytest.mark.parametrize("line", [EVENT_HEAD + b',"alert":tr', EVENT_HEAD + b',"alert":"maybe"}', EVENT_HEAD + b"\0"])
 def test_the_id_is_read_where_it_can_be(line, letter):
     assert letter(0, line).record_id == 77
+
+
+def test_a_line_cut_anywhere_is_truncated(event, usage, letter):
+    for kind, record in enumerate(({**event, "description": '\\ \u00fc"\t'}, {**usage, "cost": 1.5e-09})):
+        line = json.dumps(record).encode()
+        assert {letter(kind, line[:end]).reason for end in range(1, len(line))} == {"truncated"}
 
 
 def test_messages_hold_no_values(letter):
