@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,13 +16,21 @@ from pipelines.job import Job
 from pipelines.screen import console_of, cut, print_line, print_prose, print_table, table_of
 from schemas.tables import LEDGER
 from transforms.deliver import storage
+from transforms.deliver.pending import PendingResult
 from transforms.ledger.commit import RUN_FILE
 
 COMPLETE, INCOMPLETE = 0, 3
 
 
-def print_summary(job: Job, report: str, seconds: float) -> int:
-    """Prints what the run did; returns its exit code: 3 if a running stream has pending records or an error, else 0."""
+def print_summary(job: Job, report: str | None, seconds: float, waited: Sequence[PendingResult]) -> int:
+    """Prints what the run did; returns its exit code: 3 if a running stream has pending records or an error, else 0.
+
+    Args:
+      job: the job.
+      report: path of the report; None where none was written.
+      seconds: how long the run took.
+      waited: what became of records that waited from earlier runs.
+    """
     console = console_of()
     run = json.loads(storage.read(storage.join(job.run.output, RUN_FILE)))
     counts = _counts(job)
@@ -33,15 +42,25 @@ def print_summary(job: Job, report: str, seconds: float) -> int:
     if run["streams"]:
         print_line(console)
         print_table(console, _streams(run["streams"]))
+    for result in waited:
+        if result.delivered:
+            print_line(console, f"stream {result.stream}: {result.delivered:,} records of earlier runs delivered first")
     failed = [stream for stream in run["streams"] if _failed(stream)]
     _print_next(console, job, report, bool(failed))
-    errors = console_of(stderr=True)
     for stream in failed:
-        text = Text.assemble(("error:", "red"), f" stream {stream['name']}: {stream['error'] or 'has pending records'}")
-        print_prose(errors, text)
-        if stream["remedy"]:
-            print_prose(errors, f"  {stream['remedy']}")
-    return INCOMPLETE if failed else COMPLETE
+        _print_error(stream["name"], stream["error"] or "has pending records", stream["remedy"])
+    stuck = [result for result in waited if result.error and result.stream not in {one["name"] for one in failed}]
+    for result in stuck:
+        _print_error(result.stream, result.error or "", result.remedy)
+    running = {stream.name for stream in job.streams if stream.state == "running"}
+    return INCOMPLETE if failed or running & {result.stream for result in stuck} else COMPLETE
+
+
+def _print_error(stream: str, error: str, remedy: str | None) -> None:
+    console = console_of(stderr=True)
+    print_prose(console, Text.assemble(("error:", "red"), f" stream {stream}: {error}"))
+    if remedy:
+        print_prose(console, f"  {remedy}")
 
 
 def _failed(stream: dict[str, Any]) -> bool:
@@ -89,12 +108,12 @@ def _streams(streams: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _print_next(console: Console, job: Job, report: str, failed: bool) -> None:
+def _print_next(console: Console, job: Job, report: str | None, failed: bool) -> None:
     output = job.run.output
-    lines = [
-        ("report", report),
-        ("tables", f"{output}/warehouse"),
-        ("views", f"{output}/warehouse.duckdb"),
+    lines = [("tables", f"{output}/warehouse")]
+    if report is not None:
+        lines = [("report", report), *lines, ("views", f"{output}/warehouse.duckdb")]
+    lines += [
         ("proof", f"data-streamer audit {output}"),
         ("query", f'data-streamer sql {output} "SHOW TABLES"'),
         ("one device", f"data-streamer device {output} ID"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from pipelines.commands.errors import COMPLETE, INCOMPLETE, mistakes
-from pipelines.launch import deliver_waiting
 from pipelines.lock import LockedError, locked
 from pipelines.screen import console_of, print_line, print_prose, print_table, table_of
+from pipelines.waiting import deliver_waiting
 from schemas.reasons import ReasonsError, load_reasons, reason_names
 from transforms.deliver import storage
 from transforms.deliver.pending import PendingResult

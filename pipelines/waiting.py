@@ -1,0 +1,23 @@
+"""Deliver what waits in the spool: before a run, and by the command ``deliver``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from schemas.streams import Stream
+from transforms.deliver.pending import PendingResult, deliver_pending
+from transforms.ledger.commit import listed_files, writers_of
+from transforms.ledger.settle import settle
+
+
+def deliver_waiting(output: str, streams: Sequence[Stream], except_writer: str | None = None) -> list[PendingResult]:
+    """Delivers what waits in the spool, in order, and settles it in the ledger.
+
+    Args:
+      output: the output directory.
+      streams: today's definitions.
+      except_writer: a writer that is about to run again, and will deliver its records itself.
+    """
+    listed = {file.path for writer in writers_of(output) for file in listed_files(output, writer)}
+    return deliver_pending(output, streams, partial(settle, output), except_writer, listed)
