@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import xxhash
 from msgspec.structs import astuple
 
+from schemas.lookups import CURRENCIES, RATS
 from schemas.records import CURRENT, END_TIME, FIRST_TIME, LEGACY, RECORD_SCHEMAS, REST
 from schemas.tables import TEXT, TIME
 from transforms.decode.decimals import exact_decimals
@@ -34,6 +35,8 @@ SEVERITY_TEXTS = {(0, "INFO"), (1, "WARN"), (2, "CRITICAL"), (0, "Info"), (1, "W
 SOURCE_TEXTS = {(0, "Network"), (1, "Policy Control"), (2, "API"), (None, None)}
 TRAFFIC_TEXTS = {(5, "Data"), (6, "SMS")}
 """Ids with the text that rendering gives back for them; other pairs are kept in ``extra``."""
+LOGIN_TYPES = (6, 7)
+"""Event types whose text names the user."""
 
 _REST_SEVERITIES = pa.array(["Info", "Warn", "Critical"])
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
@@ -346,6 +349,8 @@ def _exact_number(line: bytes, path: Path) -> Decimal | None:
 def _event(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
     builder.require_time("event_time", "timestamp")
     builder.renderings_by_time(values["timestamp"])
+    if any(values["user"]):
+        _user(builder, values)
 
 
 def _severity(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
@@ -371,10 +376,22 @@ def _source(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
     builder.keep_texts(("event_source",), values, SOURCE_TEXTS)
 
 
+def _user(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
+    """Keeps names of users that rendering would leave out or add, because the texts of log-ins carry them too."""
+    for row, (user, kind) in enumerate(zip(values["user"], values["event_type"], strict=True)):
+        if user is not None and kind.id in LOGIN_TYPES:
+            alone = user.id is None and user.name is None
+            if alone != (user.username is None):
+                builder.note(row, ("user", "username"), user.username)
+
+
 def _usage(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
     starts, ends = values["start_timestamp"], values["end_timestamp"]
     builder.require_time("end_time", "end_timestamp")
     builder.renderings_by_time(ends)
+    for row, number in enumerate(values["rat_type"]):
+        if number is not None and number not in RATS:
+            builder.note(row, ("rat_type",), number)
     if None not in ends:
         return
     open_rows = np.fromiter((end is None for end in ends), bool, len(ends))
@@ -390,10 +407,18 @@ def _traffic_type(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
     builder.keep_texts(("traffic_type",), values, TRAFFIC_TEXTS)
 
 
+def _currency(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
+    """Keeps that a known currency came without its code: tables fill it in."""
+    for row, (number, code) in enumerate(zip(values["id"], values["code"], strict=True)):
+        if code is None and number in CURRENCIES and row not in builder.flat:
+            builder.note(row, ("currency", "code"), None)
+
+
 _SPECIAL: dict[tuple[int, Path], Callable[[_Builder, dict[str, Sequence[Any]]], None]] = {
     (0, ()): _event,
     (0, ("event_severity",)): _severity,
     (0, ("event_source",)): _source,
     (1, ()): _usage,
     (1, ("traffic_type",)): _traffic_type,
+    (1, ("currency",)): _currency,
 }
