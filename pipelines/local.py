@@ -51,7 +51,7 @@ def run_local(job: Job, console: Console) -> int:
         finally:
             shutil.rmtree(spill, ignore_errors=True)
         seconds = time.monotonic() - started
-        report = _describe(job)
+        report = None if job.options.view_as(StreamerOptions).no_report else _describe(job)
     return print_summary(job, report, seconds, waited)
 
 

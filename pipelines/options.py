@@ -53,6 +53,11 @@ class StreamerOptions(PipelineOptions):
             "to pay for their start, else 1).",
         )
         group.add_argument(
+            "--no_report",
+            action="store_true",
+            help="Leave out the views and the report of a local run; `data-streamer report DIR` writes the report.",
+        )
+        group.add_argument(
             "--reasons",
             metavar="FILE",
             help="YAML file of your own rows of the table of reasons (docs/reasons.md); they are tried before the "

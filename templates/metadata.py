@@ -55,7 +55,7 @@ PARAMETERS: dict[str, Parameter] = {
 }
 """The options for which there is more to say, by name."""
 
-LOCAL = frozenset({"processes"})
+LOCAL = frozenset({"no_report", "processes"})
 """Options of a local run, which mean nothing on Dataflow and are no parameters."""
 
 
