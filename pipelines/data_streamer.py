@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 
 from pipelines.job import Job
+from pipelines.launch import launch
 from transforms.aggregate_per_device import AggregatePerDevice
 from transforms.classify_records import ClassifyRecords
 from transforms.commit_ledger import CommitLedger
@@ -50,9 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 complete; 1 crash; 2 mistakes found before the run; 3 complete, but a running stream has pending records or an
     error.
     """
-    from pipelines.launch import launch  # the launcher imports `build`
-
-    return launch(sys.argv[1:] if arguments is None else arguments)
+    return launch(sys.argv[1:] if arguments is None else arguments, build)
 
 
 if __name__ == "__main__":

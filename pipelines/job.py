@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
@@ -100,6 +101,10 @@ class Job:
     def with_run(self, **changes: Any) -> Job:
         """The same job with other fields of its run."""
         return replace(self, run=replace(self.run, **changes))
+
+
+Build = Callable[[beam.Pipeline, Job], None]
+"""Adds a job to a pipeline."""
 
 
 def runner_of(options: PipelineOptions) -> str:
@@ -214,4 +219,4 @@ def write_meta(run: Run) -> None:
         storage.publish(storage.join(run.output, META_FILE), json.dumps(meta, indent=1).encode())
 
 
-__all__ = ["BLOCK_BYTES", "Job", "JobError", "prepare", "read_meta", "runner_of", "write_meta"]
+__all__ = ["BLOCK_BYTES", "Build", "Job", "JobError", "prepare", "read_meta", "runner_of", "write_meta"]

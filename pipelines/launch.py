@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import apache_beam as beam
@@ -10,8 +9,7 @@ from apache_beam.options.pipeline_options import SetupOptions, StandardOptions
 from rich.console import Console
 from rich.text import Text
 
-from pipelines.data_streamer import build
-from pipelines.job import Job, JobError, prepare, write_meta
+from pipelines.job import Build, Job, JobError, prepare, write_meta
 from pipelines.local import run_local
 from pipelines.lock import LockedError
 from pipelines.options import job_parser
@@ -21,15 +19,15 @@ from pipelines.waiting import deliver_waiting
 COMPLETE, MISTAKES = 0, 2
 
 
-def launch(arguments: Sequence[str]) -> int:
-    """Checks the arguments, runs the job, and returns the exit code of `pipelines.data_streamer.main`."""
+def launch(arguments: Sequence[str], build: Build) -> int:
+    """Checks the arguments, runs the job that `build` makes, and returns the exit code of `data_streamer.main`."""
     if {"-h", "--help"} & set(arguments):
         print(job_parser().format_help())
         return COMPLETE
     console = console_of(stderr=True)
     try:
         job = prepare(arguments)
-        return run_local(job, console) if job.local else submit(job, console)
+        return run_local(job, build, console) if job.local else submit(job, build, console)
     except JobError as error:
         for mistake in error.mistakes:
             _print_error(console, mistake)
@@ -45,7 +43,7 @@ def _print_error(console: Console, text: str) -> None:
     print_prose(console, Text.assemble(("error:", "red"), " ", text))
 
 
-def submit(job: Job, console: Console) -> int:
+def submit(job: Job, build: Build, console: Console) -> int:
     """Hands the job to another runner; does not wait where that runner has a service of its own."""
     write_meta(job.run)
     deliver_waiting(job.run.output, job.streams, except_writer=job.run.writer)
@@ -59,6 +57,3 @@ def submit(job: Job, console: Console) -> int:
         result.wait_until_finish()
     return COMPLETE
 
-
-if __name__ == "__main__":
-    sys.exit(launch(sys.argv[1:]))

@@ -13,8 +13,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, WorkerOptions
 from rich.console import Console
 
-from pipelines.data_streamer import build
-from pipelines.job import Job, write_meta
+from pipelines.job import Build, Job, write_meta
 from pipelines.lock import locked
 from pipelines.options import StreamerOptions
 from pipelines.progress import Progress
@@ -28,7 +27,7 @@ LARGE_INPUT = 64 << 20
 """Bytes of input from which on worker processes pay for their start (1.7 s and 1.3 CPU seconds each)."""
 
 
-def run_local(job: Job, console: Console) -> int:
+def run_local(job: Job, build: Build, console: Console) -> int:
     """Runs the job on this machine's cores, writes views and report, and prints the summary; returns the exit code.
 
     Raises:

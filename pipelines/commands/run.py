@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipelines.launch import launch
+from pipelines.data_streamer import main
 from pipelines.options import streamer_help
 
 
@@ -25,4 +25,4 @@ class _Run(click.Command):
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def command(arguments: tuple[str, ...]) -> int:
     """Run the job; the options are those of ``python -m pipelines.data_streamer``."""
-    return launch(arguments)
+    return main(arguments)

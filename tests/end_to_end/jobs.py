@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from pipelines.launch import launch
+from pipelines.data_streamer import main
 
 TIMES = ("timestamp", "start_timestamp", "end_timestamp", "production_date", "import_date")
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
@@ -30,7 +30,7 @@ def start(*arguments: str | Path) -> Done:
     """Runs the job with these arguments."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        code = launch([str(argument) for argument in arguments])
+        code = main([str(argument) for argument in arguments])
     return Done(code, printed.getvalue())
 
 
@@ -55,7 +55,9 @@ def write_streams(path: Path, *streams: dict[str, Any]) -> Path:
 def write_lines(path: Path, lines: Sequence[bytes | dict[str, Any]]) -> Path:
     """Writes records (as JSON) and raw lines, one a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"".join((json.dumps(line).encode() if isinstance(line, dict) else line) + b"\n" for line in lines))
+    path.write_bytes(
+        b"".join((json.dumps(line).encode() if isinstance(line, dict) else line) + b"\n" for line in lines)
+    )
     return path
 
 
