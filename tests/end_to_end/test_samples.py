@@ -46,7 +46,7 @@ def _gzip(directory: Path, feed: str) -> str:
 
 @pytest.fixture(scope="module", params=[_pretty, _lines, _array, _gzip], ids=lambda make: make.__name__.strip("_"))
 def output(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of a run over the published records, in a form of file, with both kinds as streams in emnify's shape."""
+    """The output of a run over the published records, in one form of file; both are streams in shape emnify too."""
     directory = tmp_path_factory.mktemp("samples")
     make = request.param
     streams = jobs.write_streams(
