@@ -9,14 +9,8 @@ import dataclasses
 import json
 import os
 import re
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,13 +25,13 @@ from google.cloud import storage
 from rich.console import Console
 
 from pipelines import launch
+from pipelines.data_streamer import build
 from pipelines.job import Job, prepare
 from schemas.destinations import SecretReference
 from schemas.streams import Stream
+from tests.emulators import storage_emulator
 from tests.graphs import EVENT, labels_of, pickled_shuffles, streams_text
 from transforms.deliver.files import FilesOptions
-
-pytest.importorskip("gcp_storage_emulator", reason="gcp-storage-emulator is not installed: pip install -e '.[dev]'")
 
 ROOT = Path(__file__).resolve().parent.parent
 BUCKET = "acme-iot"
@@ -83,35 +77,9 @@ def decoded(payload: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[str]:
-    """Address of a storage emulator with an empty bucket, on a free port, for the time of this module."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host=127.0.0.1", f"--port={port}"]
-    server = subprocess.Popen(
-        [*command, "--in-memory", f"--default-bucket={BUCKET}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/storage/v1/b/{BUCKET}", server)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.send_signal(signal.SIGTERM)
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-
-
-def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        assert server.poll() is None, f"the storage emulator ended with {server.returncode}"
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.1)
-    raise TimeoutError(f"no answer from the storage emulator at {url}")
+    """Address of a storage emulator with an empty bucket, for the time of this module."""
+    with storage_emulator(BUCKET) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +93,7 @@ def submission(emulator: str) -> Iterator[Submission]:
         bucket = client.bucket(BUCKET)
         bucket.blob("raw/events.json").upload_from_string(json.dumps(EVENT) + "\n")
         bucket.blob("streams.yaml").upload_from_string(streams_text(3))
-        assert launch.submit(with_secret(prepare(arguments())), Console(quiet=True)) == launch.COMPLETE
+        assert launch.submit(with_secret(prepare(arguments())), build, Console(quiet=True)) == launch.COMPLETE
         objects = {blob.name: blob.download_as_bytes() for blob in client.list_blobs(BUCKET)}
     (pipeline,) = (content for name, content in objects.items() if name.endswith("/pipeline.pb"))
     yield Submission(json.loads(objects["template.json"]), beam_runner_api_pb2.Pipeline.FromString(pipeline), objects)
@@ -180,7 +148,7 @@ def test_no_pickle_crosses_a_shuffle(submission: Submission) -> None:
 
 def test_staging_is_complete(submission: Submission) -> None:
     (pool,) = submission.spec["environment"]["workerPools"]
-    staged = {package["location"] for package in pool["packages"]}
+    staged = {package["location"] for package in pool.get("packages", [])}
     prefix = f"storage.googleapis.com/{BUCKET}/"
     assert all(location.startswith(prefix) for location in staged)
     assert {location.removeprefix(prefix) for location in staged} - set(submission.objects) == set()
