@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import enum
 import errno
-import importlib.util
 from dataclasses import dataclass
+
+from schemas.file_systems import FILE_SYSTEMS, missing_client, scheme_of
 
 
 class FailureKind(enum.Enum):
@@ -58,8 +59,6 @@ _TRANSIENT = {
     errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EAGAIN,
     errno.EBUSY, errno.ESTALE, errno.EINTR,
 }  # fmt: skip
-FILE_SYSTEMS = {"gs": ("google.cloud.storage", "gcp"), "s3": ("boto3", "aws")}
-"""Client module and pip extra by scheme of the file system."""
 
 
 def of_os_error(path: str, error: OSError) -> Failure:
@@ -72,23 +71,17 @@ def of_os_error(path: str, error: OSError) -> Failure:
 
 def of_missing_file_system(path: str) -> Failure | None:
     """The failure of a URL whose file system is unknown or not installed; None where it can be used."""
-    scheme = path.split("://", 1)[0]
+    scheme = scheme_of(path)
     if scheme not in FILE_SYSTEMS:
         known = ", ".join(f"{name}://" for name in FILE_SYSTEMS)
         error = f"cannot write to {path}: unknown file system {scheme}://"
         return Failure(FailureKind.MISCONFIGURED, error, f"name a local path or one of {known}")
-    module, extra = FILE_SYSTEMS[scheme]
-    if _is_installed(module):
+    missing = missing_client(path)
+    if missing is None:
         return None
+    module, remedy = missing
     error = f"cannot write to {path}: {module}, which {scheme}:// needs, is not installed"
-    return Failure(FailureKind.MISCONFIGURED, error, f"pip install 'apache-beam[{extra}]'")
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # a parent package is missing
-        return False
+    return Failure(FailureKind.MISCONFIGURED, error, remedy)
 
 
 def of_remote_error(path: str, error: Exception) -> Failure:

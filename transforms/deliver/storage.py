@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 
 import xxhash
 
+from schemas.file_systems import is_remote
+
 TEMPORARY = ".tmp-"
 """Prefix of files that are not published yet."""
 
@@ -129,11 +131,6 @@ def _write_remote(path: str, data: bytes) -> None:
     # Not compressed by Beam: a name that ends in .gz holds bytes that are gzip already.
     with FileSystems.create(path, "application/octet-stream", CompressionTypes.UNCOMPRESSED) as file:
         file.write(data)
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path is a URL of a Beam file system."""
-    return "://" in path
 
 
 def join(directory: str, *parts: str) -> str:

@@ -150,7 +150,7 @@ def test_a_missing_package_is_named(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else find(name))
     receipt = store(stream_to(path), tmp_path)
     assert receipt.pending == 2
-    assert module in receipt.error and receipt.remedy == f"pip install 'apache-beam[{extra}]'"
+    assert module in receipt.error and receipt.remedy == f"pip install 'data-streamer[{extra}]'"
 
 
 class StoreError(Exception):
@@ -171,7 +171,7 @@ def test_errors_of_object_stores_are_told_apart(
     def refuse(path: str, data: bytes) -> None:
         raise StoreError(status)
 
-    monkeypatch.setattr(failures, "_is_installed", lambda module: True)
+    monkeypatch.setattr(failures, "missing_client", lambda path: None)
     monkeypatch.setattr(storage, "_write_remote", refuse)
     receipt = store(stream_to("gs://b/x"), tmp_path)
     assert receipt.pending == 2 and "hunter2" not in receipt.error
