@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from schemas.streams import Stream
+from transforms.deliver import spool, storage
 from transforms.deliver.pending import PendingResult, deliver_pending
 from transforms.ledger.commit import listed_files, writers_of
 from transforms.ledger.settle import settle
@@ -18,6 +19,12 @@ def deliver_waiting(output: str, streams: Sequence[Stream], except_writer: str |
       output: the output directory.
       streams: today's definitions.
       except_writer: a writer that is about to run again, and will deliver its records itself.
+
+    The caller holds the lock of the output directory, where it has one.
     """
-    listed = {file.path for writer in writers_of(output) for file in listed_files(output, writer)}
-    return deliver_pending(output, streams, partial(settle, output), except_writer, listed)
+    listed = {writer: {file.path for file in listed_files(output, writer)} for writer in writers_of(output)}
+    if not storage.is_remote(output):  # the lock is held: no run is under way that has not listed its files yet
+        for writer, paths in listed.items():
+            # What a delivery that was killed had settled, but not forgotten.
+            spool.sweep(output, writer, {storage.absolute(output, path) for path in paths})
+    return deliver_pending(output, streams, partial(settle, output), except_writer, set().union(*listed.values()))

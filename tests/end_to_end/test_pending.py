@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipelines import commands
-from pipelines.launch import deliver_waiting
+from pipelines.waiting import deliver_waiting
 from tests.end_to_end import jobs, runs
 from transforms.deliver import pending
 from transforms.ledger.settle import settle
