@@ -85,25 +85,23 @@ class DeadLetter:
     payload_sha256: str | None = None
 
 
-_SECRET_KEY = (
-    rb"[A-Za-z0-9_\-]*(?:activation_?key|token|password|passwd|secret|api_?key|write_?key|access_?key|private_?key"
-    rb"|connection_?string|authorization)"
+# Each of these finds its literal first and reads on from there, never back: the time is linear in the length.
+# JSON Web Tokens: base64url of '{"' begins with eyJ. One cut short is still a secret.
+_JWT = re.compile(rb"eyJ[A-Za-z0-9_\-+/=]{6,}+(?:\.[A-Za-z0-9_\-+/=]*+){0,4}+")
+_USER_INFO = re.compile(rb"(://)[^\s/\"'@:\\]*+:[^\s/\"'@\\]++@")
+_BEARER = re.compile(rb"\b([bB](?i:earer|asic)\s++)[A-Za-z0-9_\-+/=.~]{8,}+")
+# In lower case: what names of secret values end in.
+_SECRET = re.compile(
+    rb"(?:activation|api|write|access|private)_?key|token|passw(?:or)?d|secret|connection_?string|authorization"
 )
-_PATTERNS: tuple[tuple[re.Pattern[bytes], bytes], ...] = (
-    # JSON Web Tokens: base64url of '{"' begins with eyJ. One cut short is still a secret.
-    (re.compile(rb"eyJ[A-Za-z0-9_\-+/=]{6,}(?:\.[A-Za-z0-9_\-+/=]*){0,4}"), MASK),
-    # "token": "…" (also one that a truncated line leaves open), and a number in its place.
-    (re.compile(rb'("' + _SECRET_KEY + rb'"\s*:\s*)"(?:[^"\\]|\\.)*(?:"|\\?$)', re.I | re.S), rb'\1"***"'),
-    (re.compile(rb'("' + _SECRET_KEY + rb'"\s*:\s*)-?[0-9][0-9.eE+\-]*', re.I), rb'\1"***"'),
-    # The same inside a JSON text that is itself a JSON string: \"token\": \"…\".
-    (re.compile(rb'(\\"' + _SECRET_KEY + rb'\\"\s*:\s*\\").*?(\\"|(?<!\\)"|$)', re.I | re.S), rb"\1***\2"),
-    (re.compile(rb'(\\"' + _SECRET_KEY + rb'\\"\s*:\s*)-?[0-9][0-9.eE+\-]*', re.I), rb'\1\\"***\\"'),
-    # key=value in texts, connection strings and addresses; Bearer credentials; https://user:password@host.
-    (re.compile(rb"\b(" + _SECRET_KEY + rb"\s*=\s*)[^\s\"',;&\\*][^\s\"',;&\\]*", re.I), rb"\1***"),
-    (re.compile(rb"\b(passw(?:or)?d\s*:\s*)[^\s\"',;&\\*][^\s\"',;&\\]*", re.I), rb"\1***"),
-    (re.compile(rb"\b((?:Bearer|Basic)\s+)[A-Za-z0-9_\-+/=.~]{8,}", re.I), rb"\1***"),
-    (re.compile(rb"(://)[^\s/\"'@:\\]*:[^\s/\"'@\\]+@"), rb"\1***@"),
-)
+_SECRET_HINTS = (b"key", b"token", b"passw", b"secret", b"connection", b"authorization")
+# What follows the name. "token": "…" (also one that a truncated line leaves open), or a number in its place.
+_MEMBER = re.compile(rb'("\s*+:\s*+)(?:"(?:[^"\\]++|\\.)*+(?:"|\\?$)|-?[0-9][0-9.eE+\-]*+)', re.S)
+# The same inside a JSON text that is itself a JSON string: \"token\": \"…\".
+_INNER_MEMBER = re.compile(rb'(\\"\s*+:\s*+)(?:\\".*?(\\"|(?<!\\)"|$)|-?[0-9][0-9.eE+\-]*+)', re.S)
+# name=value in texts, connection strings and addresses; passwords also as name: value.
+_ASSIGNED = re.compile(rb"(\s*+=\s*+)[^\s\"',;&\\*][^\s\"',;&\\]*+")
+_PASSWORD = re.compile(rb"(\s*+[=:]\s*+)[^\s\"',;&\\*][^\s\"',;&\\]*+")
 
 
 def scrub(payload: bytes) -> bytes:
@@ -112,9 +110,39 @@ def scrub(payload: bytes) -> bytes:
     Works by pattern, so that it also holds for lines that cannot be read. A JSON text stays one: only inside of
     strings, or whole strings and numbers, are replaced.
     """
-    for pattern, replacement in _PATTERNS:
-        payload = pattern.sub(replacement, payload)
+    if b"eyJ" in payload:
+        payload = _JWT.sub(MASK, payload)
+    if b"://" in payload:
+        payload = _USER_INFO.sub(rb"\1***@", payload)
+    lower = payload.lower()
+    if b"bearer" in lower or b"basic" in lower:
+        payload = _BEARER.sub(rb"\1***", payload)
+        lower = payload.lower()
+    if any(hint in lower for hint in _SECRET_HINTS):
+        payload = _mask_values(payload, lower)
     return payload
+
+
+def _mask_values(payload: bytes, lower: bytes) -> bytes:
+    """Masks the values that follow names of secrets; ``lower`` is the payload in lower case."""
+    pieces: list[bytes] = []
+    done = 0
+    for name in _SECRET.finditer(lower):
+        end = name.end()
+        if end <= done:  # inside of a value that is masked
+            continue
+        follows = lower[end : end + 1]
+        if follows == b'"':
+            value, mask = _MEMBER.match(payload, end), b'"***"'
+        elif follows == b"\\":
+            value, mask = _INNER_MEMBER.match(payload, end), b'\\"***'
+            mask += (value.group(2) if value.group(2) is not None else b'\\"') if value else b""
+        else:
+            value, mask = (_PASSWORD if name.group()[:5] == b"passw" else _ASSIGNED).match(payload, end), MASK
+        if value:
+            pieces += (payload[done:end], value.group(1), mask)
+            done = value.end()
+    return b"".join((*pieces, payload[done:]))
 
 
 def dead_letter_batch(letters: Sequence[DeadLetter], writer: str, dead_dir: str) -> pa.RecordBatch:
