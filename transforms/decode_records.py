@@ -57,12 +57,14 @@ class _Decode(beam.DoFn):
                 continue
             cells = cell_numbers(batch, kind, self._run.buckets)
             for number, part in cut(batch, cells):
-                yield number, spill.deposit(part)
+                for claim in spill.deposit_pieces(part):
+                    yield number, claim
             for shard, rows in across.shard(across.pack(batch, kind, cells)):
                 yield beam.pvalue.TaggedOutput(IDS, (kind * across.SHARDS + shard, spill.deposit_packed(rows)))
         if decoded.faults:
             letters = dead_letter_batch(decoded.faults, self._run.writer, self._run.dead)
-            yield beam.pvalue.TaggedOutput(DEAD, (block.plan % DEAD_SHARDS, spill.deposit(letters)))
+            for claim in spill.deposit_pieces(letters):
+                yield beam.pvalue.TaggedOutput(DEAD, (block.plan % DEAD_SHARDS, claim))
 
 
 def _entries(block: Block, decoded: Decoded) -> Iterator[Entry]:

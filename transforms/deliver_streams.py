@@ -52,7 +52,8 @@ class _Deliver(beam.DoFn):
             yield encode(entry)
         if receipt.dead_letters:
             letters = dead_letter_batch(receipt.dead_letters, self._run.writer, self._run.dead)
-            yield beam.pvalue.TaggedOutput(DEAD, (0, Spill(None, 0, 0).deposit(letters)))
+            for claim in Spill(None, 0, 0).deposit_pieces(letters):
+                yield beam.pvalue.TaggedOutput(DEAD, (0, claim))
 
     def _destination(self, stream: Stream) -> Destination:
         if stream.name not in self._destinations:

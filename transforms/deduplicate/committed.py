@@ -57,4 +57,3 @@ class CommittedIds:
                     bucket = int(path.rsplit("/", 1)[-1].removesuffix(".parquet").split("-")[-2])
                     files.setdefault((table, hour, bucket), []).append(FileSystems.join(self._output, path))
         return files
-

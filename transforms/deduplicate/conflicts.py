@@ -57,7 +57,7 @@ def pack_conflicts(conflicts: pa.Table, kind: int) -> Iterator[tuple[int, bytes]
 
 
 def recover(claims: Iterable[bytes], writer: str, dead_directory: str) -> Iterator[bytes]:
-    """Yields the claim of the dead letters of a file's conflicts.
+    """Yields claims of the dead letters of a file's conflicts.
 
     Args:
       claims: from `pack_conflicts`, all of one file.
@@ -81,5 +81,4 @@ def recover(claims: Iterable[bytes], writer: str, dead_directory: str) -> Iterat
             payloads, columns["byte_offset"], columns["ingest_time"], columns["record_id"], columns["kind"], strict=True
         )
     ]  # fmt: skip
-    yield Spill(None, 0, 0).deposit(dead_letter_batch(letters, writer, dead_directory))
-
+    yield from Spill(None, 0, 0).deposit_pieces(dead_letter_batch(letters, writer, dead_directory))

@@ -2,14 +2,17 @@
 
 Where workers share a disk, decode writes one spill file per block and hands out claims (path, offset, length); the
 cell step maps the file and reads its slices in place. Where they do not (Dataflow), the batch itself travels,
-lz4-compressed. Only this module knows which. Bytes: one version byte, one kind byte, twelve bytes that order the
-claims of a run (plan, block, number in the block), then the claim or the Arrow stream.
+lz4-compressed, in pieces of at most `INLINE_BYTES`. Only this module knows which. Bytes: one version byte, one kind
+byte, twelve bytes that order the claims of a run (plan, block, number in the block), then the claim or the Arrow
+stream.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import struct
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import BinaryIO
 
@@ -23,6 +26,11 @@ _HEAD = struct.Struct(">BcIII")
 _ALIGNMENT = 64  # Arrow reads mapped buffers in place only where they are aligned
 
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+
+INLINE_BYTES = 8 << 20
+"""Most bytes of a claim that carries its batch itself, a single row apart: shuffles are made for small elements, and
+one of tens of megabytes is held whole wherever it passes. Usual slices have less than 4 MB.
+"""
 
 
 class _Claim(msgspec.Struct, frozen=True, array_like=True):
@@ -73,6 +81,16 @@ class Spill:
         if self._file is None:
             return self._head(_INLINE) + _stream(batch, _LZ4).to_pybytes()
         return self._append(_stream(batch, None))
+
+    def deposit_pieces(self, batch: pa.RecordBatch) -> Iterator[bytes]:
+        """Yields claims for a record batch, in order: one, or several where it would travel itself and is too large."""
+        claim = self.deposit(batch)
+        if claim[1:2] == _SPILLED or len(claim) <= INLINE_BYTES or batch.num_rows == 1:
+            yield claim
+            return
+        rows = math.ceil(batch.num_rows / math.ceil(len(claim) / INLINE_BYTES))
+        for start in range(0, batch.num_rows, rows):
+            yield from self.deposit_pieces(batch.slice(start, rows))
 
     def deposit_packed(self, rows: np.ndarray) -> bytes:
         """Returns the claim for packed rows (a numpy array of any dtype, read back by `packed_of`)."""

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.records import EVENT_RECORD, EVENTS_FEED, HOUR
+from transforms.gather import claims
 from transforms.gather.cells import Cell, buckets_of, cell_numbers, cut
 from transforms.gather.claims import Spill, batch_of, lift, order_of, packed_of
 
@@ -77,3 +78,21 @@ def test_bytes_of_version_1_stay_readable() -> None:
 def test_an_unknown_version_is_an_error() -> None:
     with pytest.raises(ValueError, match="version 9"):
         packed_of(b"\x09P" + bytes(12), np.dtype("<i8"))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_only_what_travels_itself_is_cut_into_small_claims(tmp_path, shared: bool, monkeypatch) -> None:
+    monkeypatch.setattr(claims, "INLINE_BYTES", 40_000)
+    noise = np.random.default_rng(1)
+    texts = [noise.bytes(size // 2).hex() for size in (200, 90_000, 10, 10, 30_000, 30_000, 30_000, 10)]
+    rows = [{"event_id": i, "event_time": 0, "description": text} for i, text in enumerate(texts)]
+    batch = pa.RecordBatch.from_pylist(rows, schema=EVENT_RECORD)
+    with Spill(str(tmp_path / "spill") if shared else None, 0, 0) as spill:
+        found = list(spill.deposit_pieces(batch))
+    assert found == sorted(found, key=order_of)
+    pieces = [batch_of(claim, EVENT_RECORD) for claim in found]
+    assert pa.Table.from_batches(pieces).combine_chunks().equals(pa.table(batch))
+    if shared:
+        assert len(found) == 1
+    else:
+        assert [part.num_rows for claim, part in zip(found, pieces, strict=True) if len(claim) > 40_000] == [1]
