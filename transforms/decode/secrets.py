@@ -18,16 +18,31 @@ _SUSPECT = r"eyJ|oken|TOKEN|assw|ASSW|Passw|ecret|SECRET|Key\"|key\"|KEY\"|Key\\
 
 
 def scrub_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with secrets in its texts replaced by ``***``; texts that are JSON stay JSON."""
-    for name in SCRUBBED_COLUMNS:
-        place = batch.schema.get_field_index(name)
-        if place < 0 or batch.column(place).null_count == batch.num_rows:
-            continue
+    """The batch with secrets in its texts replaced by ``***``; texts that are JSON stay JSON.
+
+    Free texts are searched for all that may be a secret, the other columns (names, tags) for JSON Web Tokens.
+    """
+    for place, field in enumerate(batch.schema):
         column = batch.column(place)
+        if field.type != TEXT or column.null_count == batch.num_rows:
+            continue
+        if field.name not in SCRUBBED_COLUMNS and not _holds_token(column):
+            continue
         suspects = pl.Series(column).str.contains(_SUSPECT).arg_true()
         if len(suspects):
-            batch = batch.set_column(place, batch.schema.field(place), _scrub_rows(column, suspects.to_list()))
+            batch = batch.set_column(place, field, _scrub_rows(column, suspects.to_list()))
     return batch
+
+
+def _holds_token(column: pa.StringArray) -> bool:
+    """Whether the texts, one after another as they lie in memory, may hold a JSON Web Token."""
+    _, offsets, content = column.buffers()
+    if content is None or not content.size:  # all texts are empty
+        return False
+    ends = np.frombuffer(offsets, np.int32)
+    letters = np.frombuffer(content, np.uint8)[ends[column.offset] : ends[column.offset + len(column)]]
+    places = np.flatnonzero(letters[2:] == ord("J"))
+    return bool(((letters[places] == ord("e")) & (letters[places + 1] == ord("y"))).any())
 
 
 def _scrub_rows(column: pa.StringArray, rows: list[int]) -> pa.StringArray:

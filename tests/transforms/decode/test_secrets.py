@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -31,6 +32,24 @@ def test_secrets_are_replaced(path, value, event, row):
     assert "eyJ" not in stored
     for name in ("detail", "extra"):
         json.loads(columns.get(name, "null"))
+
+
+def test_tokens_are_replaced_in_every_text(event, usage, row, block):
+    name, half = {"name": f"device {JWT}"}, {"name": "ends in eyJ"}
+    for kind, record in enumerate((event, usage)):
+        for changed in ("organisation", "endpoint"):
+            columns = row(kind, {**record, changed: {**record[changed], **name}})
+            assert columns[f"{changed}_name"] == "device ***"
+        lines = [json.dumps({**record, "endpoint": {**record["endpoint"], **more}}).encode() for more in (half, {}, name)]
+        assert block(kind, lines).batches[kind]["endpoint_name"].to_pylist()[::2] == ["ends in eyJ", "device ***"]
+
+
+@pytest.mark.parametrize("text", ["x", "token", 'token"', "eyJ", "a-b_", "word ", '\\"', '"password":"', "://x:", "Basic "])
+def test_scrubbing_takes_linear_time(text):
+    payload = text.encode() * (2_000_000 // len(text))
+    begin = time.process_time()
+    scrub(payload)
+    assert time.process_time() - begin < 3
 
 
 def test_other_texts_stay(event, row):
