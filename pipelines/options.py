@@ -161,7 +161,7 @@ def _collecting(action: argparse.Action, mistakes: list[str]) -> Callable[[str],
             value = kind(text)
         except (argparse.ArgumentTypeError, TypeError, ValueError) as error:
             reason = str(error) if isinstance(error, argparse.ArgumentTypeError) else f"{text!r} is not valid"
-            expected = {int: "a whole number", float: "a number"}.get(kind)
+            expected = "a whole number" if kind is int else "a number" if kind is float else None
             mistakes.append(f"{action.option_strings[-1]}: {reason}" + (f"; expected {expected}" if expected else ""))
             return None
         if choices is not None and value not in choices:

@@ -89,14 +89,17 @@ def _in_short(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
+_OURS = r"[^\"]*/(?:pipelines|schemas|simulator|transforms|warehouse)/[^\"]+"
+_FRAME = re.compile(rf'File "({_OURS})", line (\d+), in (\w+)')
+"""A line of a traceback that is in our code; what a worker process raised comes as such a text."""
+
+
 def _place(error: BaseException) -> str | None:
-    """File and line of ours where the first cause was raised."""
+    """File, line and function of ours where the first cause was raised."""
     while error.__cause__ is not None:
         error = error.__cause__
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if re.search(r"(^|/)(pipelines|schemas|simulator|transforms|warehouse)/", frame.filename)
-        and "site-packages/apache_beam" not in frame.filename
-    ]
-    return f"{frames[-1].filename}:{frames[-1].lineno}, {frames[-1].name}" if frames else None
+    frames = _FRAME.findall(str(error)) or _FRAME.findall("".join(traceback.format_tb(error.__traceback__)))
+    if not frames:
+        return None
+    file, line, function = frames[-1]
+    return f"{file}:{line}, {function}"
