@@ -93,11 +93,11 @@ types: $(VENV)/.dev  ## check the types
 
 .PHONY: bench
 bench: $(VENV)/.dev  ## compare with DuckDB and a per-element Beam job on 3 million records
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks --write
 
 .PHONY: bench-full
 bench-full: $(VENV)/.dev  ## the same, and memory and time at 30 million; says first what it needs
-	@$(BIN)/python -m benchmarks --full
+	@$(BIN)/python -m benchmarks --full --write
 
 .PHONY: docs
 docs: $(VENV)/.dev  ## write again what is derived from the code: docs, BigQuery schemas, template metadata

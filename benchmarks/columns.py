@@ -1,8 +1,8 @@
 """The columns that both the job and the DuckDB peer produce, and by which their results are compared row by row.
 
-These are the columns of the tables that plain SQL produces sensibly. Left out: ``detail`` and ``extra``, which restore a
-record to the last field; lineage; IMEI check digits; and quotas and breakouts, whose details come in several shapes. The
-job writes those as well: the comparison is in the peer's favour.
+These are the columns of the tables that plain SQL produces sensibly. Left out: ``detail`` and ``extra``, which restore
+a record to the last field; lineage; IMEI check digits; and quotas and breakouts, whose details come in several shapes.
+The job writes those as well: the comparison is in the peer's favour.
 """
 
 from __future__ import annotations

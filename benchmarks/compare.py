@@ -85,15 +85,14 @@ def compare(ours: Path, peer: Path) -> tuple[dict[str, int], list[Difference]]:
         for table in COLUMNS:
             for side, directory in (("ours", ours), ("peer", peer)):
                 files = f"read_parquet('{directory}/warehouse/{table}/**/*.parquet')"
-                connection.execute(
-                    f"CREATE OR REPLACE TABLE {side} AS SELECT {', '.join(_columns(table))} FROM {_summed(table, files)}"
-                )
+                rows = f"SELECT {', '.join(_columns(table))} FROM {_summed(table, files)}"
+                connection.execute(f"CREATE OR REPLACE TABLE {side} AS {rows}")
             counts[table] = connection.sql("SELECT count(*) FROM ours").fetchall()[0][0]
             for side, other in (("ours", "peer"), ("peer", "ours")):
                 only = connection.sql(f"SELECT * FROM {side} EXCEPT ALL SELECT * FROM {other} ORDER BY ALL")
                 if found := only.aggregate("count(*)").fetchall()[0][0]:
-                    rows = "\n".join(f"  {row}" for row in only.limit(_SHOWN).fetchall())
-                    differences.append(Difference(table, side, found, rows))
+                    shown = "\n".join(f"  {row}" for row in only.limit(_SHOWN).fetchall())
+                    differences.append(Difference(table, side, found, shown))
     return counts, differences
 
 

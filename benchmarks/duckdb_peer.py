@@ -2,24 +2,25 @@
 
     python -m benchmarks.duckdb_peer --events=GLOB --usage=GLOB --output=DIR [--threads=2]
 
-A raw table per feed with typed, nested columns; duplicates dropped by the smallest ``rowid`` of each id; classification and
-normalisation in SQL; Parquet per hour; aggregates per device and hour; and the streams of ``examples/streams.yaml``, plain.
-It writes the columns of `benchmarks.columns`, no dead letters and nothing of what it does not know.
+A raw table per feed with typed, nested columns; duplicates dropped by the smallest ``rowid`` of each id; classification
+and normalisation in SQL; Parquet per hour; aggregates per device and hour; and the streams of
+``examples/streams.yaml``, not compressed. It writes the columns of `benchmarks.columns`, no dead letters and nothing
+of what it does not know.
 
-What speeds DuckDB up is used: types are given, not sniffed; only the fields that are needed are read; decimals of 18 digits
-(64 bits) instead of the 38 that the job's tables promise; insertion order is not kept once the winners are chosen.
+What speeds DuckDB up is used: types are given, not sniffed; only the fields that are needed are read; decimals of 18
+digits (64 bits) instead of the 38 that the job's tables promise; insertion order is not kept once the winners are
+chosen.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import duckdb
 
-from benchmarks.columns import EVENTS, USAGE
 from schemas.event_types import EVENT_TYPES
 from schemas.lookups import COUNTRY_ISO, CURRENCIES, RATS
 from schemas.reasons import REASON_TABLE, SOURCE_DOMAINS
@@ -86,7 +87,7 @@ def _case(key: str, words: Mapping[int, str] | Mapping[str, str]) -> str:
     return f"CASE {key} {' '.join(cases)} END"
 
 
-def _values(rows: list[tuple[str, ...]]) -> str:
+def _values(rows: Sequence[tuple[str, ...]]) -> str:
     return ", ".join(f"({', '.join(row)})" for row in rows)
 
 
@@ -129,8 +130,8 @@ def raw(name: str, files: str, fields: dict[str, str]) -> str:
     """The statement that reads a feed."""
     columns = ", ".join(f"{field!r}: {kind!r}" for field, kind in fields.items())
     return (
-        f"CREATE TABLE {name} AS SELECT * FROM read_json({files!r}, format = 'newline_delimited', ignore_errors = true, "
-        f"maximum_object_size = 16777216, columns = {{{columns}}})"
+        f"CREATE TABLE {name} AS SELECT * FROM read_json({files!r}, format = 'newline_delimited', "
+        f"ignore_errors = true, maximum_object_size = 16777216, columns = {{{columns}}})"
     )
 
 
@@ -181,7 +182,8 @@ def events() -> str:
     SELECT date_trunc('hour', timestamp) AS hour, id AS event_id, timestamp AS event_time, event_type_id,
       event_type_name AS event_type, r.event_type.description AS event_type_received, category, severity, source, alert,
       outcome, r.reason,
-      CASE WHEN r.reason = 'other' THEN {_case("source", SOURCE_DOMAINS)} ELSE d.domain END AS reason_domain, description,
+      CASE WHEN r.reason = 'other' THEN {_case("source", SOURCE_DOMAINS)} ELSE d.domain END AS reason_domain,
+      description,
       CASE WHEN usual <> 'attempt' OR outcome = 'accepted' THEN state END AS device_state,
       organisation.id AS organisation_id, organisation.name AS organisation_name,
       r.user.id AS user_id,
@@ -213,7 +215,7 @@ def events() -> str:
 
 
 def usage() -> str:
-    """The statement that makes the table ``usage``. Every simulated record has an end, so that none falls back to its start."""
+    """The statement that makes the table ``usage``. Every simulated record has an end: none falls back to its start."""
     return f"""
     CREATE TABLE usage AS
     SELECT date_trunc('hour', end_timestamp) AS hour, id AS usage_id,

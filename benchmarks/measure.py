@@ -104,7 +104,7 @@ def _children_cpu() -> float:
 
 
 def _anonymous(pid: int) -> int:
-    """Anonymous resident bytes of a process. The kernel keeps this count: to sum up ``smaps`` would slow the process."""
+    """Anonymous resident bytes of a process, by the kernel's own count: summing up ``smaps`` would slow the process."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024

@@ -57,10 +57,10 @@ def many_streams(path: Path, organisations: Sequence[int], count: int = 50) -> P
     Each takes two organisations' events, less a small part of them: together they select each event several times, as
     do the streams of many users and purposes.
     """
-    filters = []
+    filters: list[dict[str, object]] = []
     for number in range(count):
         chosen = sorted({organisations[(number + shift) % len(organisations)] for shift in (0, 1)})
-        filters.append({"organisations": chosen, "not": _EXCEPTIONS[number % len(_EXCEPTIONS)]})
+        filters.append({"organisation": chosen, "not": _EXCEPTIONS[number % len(_EXCEPTIONS)]})
     return _write(path, filters)
 
 
@@ -78,5 +78,5 @@ def _write(path: Path, filters: Sequence[dict[str, object]]) -> Path:
 def selected_rows(output: Path) -> int:
     """Rows that the streams of a run delivered, by its ledger."""
     ledger = f"read_parquet('{output}/warehouse/ledger/*.parquet')"
-    found = duckdb.sql(f"SELECT coalesce(sum(delivered), 0) FROM {ledger} WHERE stage = 'stream'").fetchall()
-    return int(found[0][0])
+    query = f"SELECT coalesce(sum(delivered), 0) FROM {ledger} WHERE stage = 'stream'"
+    return int(duckdb.execute(query).fetchall()[0][0])

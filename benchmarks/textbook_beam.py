@@ -1,10 +1,10 @@
-"""The same job as a textbook would have it: one record an element, plain Beam, as a good engineer writes it in an afternoon.
+"""The same job as a textbook has it: one record an element, plain Beam, as a good engineer writes it in an afternoon.
 
     python -m benchmarks.textbook_beam --events=GLOB --usage=GLOB --output=DIR
 
-It decodes, drops duplicates by id, classifies by type and text, aggregates per device and hour, and writes Parquet, the
-streams of ``examples/streams.yaml`` and what it could not read. It does less than the job: fewer columns, fewer reasons,
-no conflicts, no ledger. Its results are not compared; its time per record is.
+It decodes, drops duplicates by id, classifies by type and text, aggregates per device and hour, and writes Parquet,
+the streams of ``examples/streams.yaml`` and what it could not read. It does less than the job: fewer columns, no
+reasons, no conflicts, no ledger. Its results are not compared; its time per record is.
 """
 
 from __future__ import annotations

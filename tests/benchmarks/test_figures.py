@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from benchmarks.document import DOCUMENT, figures
+from benchmarks.goals import Finding
+from benchmarks.measure import CommandError, Measurement, measure, median
+
+
+def test_goal_met_and_missed() -> None:
+    assert Finding("ratio", 1.4, goal=2.0, stretch=1.5).verdict == "met, stretch too"
+    assert Finding("ratio", 1.9, goal=2.0, stretch=1.5).verdict == "met"
+    assert Finding("ratio", 2.5, goal=2.0).verdict == "missed by 25%"
+    assert Finding("ratio", 45.0).verdict == "–"
+
+
+def test_measures_memory_and_processor_time_of_children() -> None:
+    hold = "import time; held = bytearray(120_000_000)\nwhile time.process_time() < 0.5: pass"
+    started = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"
+    taken = measure([sys.executable, "-c", started])
+    assert taken.memory > 100_000_000
+    assert 0.4 < taken.cpu <= taken.wall * 2
+
+
+def test_failing_command_tells_what_it_printed() -> None:
+    with pytest.raises(CommandError, match=r"exit code 3(.|\n)*out of order"):
+        measure([sys.executable, "-c", "print('out of order'); raise SystemExit(3)"])
+
+
+def test_median_of_each_figure() -> None:
+    runs = [Measurement(1, 30, 7), Measurement(2, 10, 9), Measurement(9, 20, 8)]
+    assert median(runs) == Measurement(2, 20, 8)
+
+
+def test_document_has_its_marks_and_a_row_per_figure() -> None:
+    text = DOCUMENT.read_text("utf-8")
+    assert text.count("<!-- figures: written by python -m benchmarks -->") == text.count("<!-- end of figures -->") == 1
+    section = figures("python -m benchmarks", {"duckdb": [Finding("ratio", 2.5, goal=2.0, detail="3,000 records")]})
+    assert "| ratio | 2.50 × | ≤ 2 × | missed by 25% | 3,000 records |" in section
