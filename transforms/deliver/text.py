@@ -7,6 +7,7 @@ polars encodes a struct of columns as one JSON object per row. What it cannot wr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import polars as pl
 import pyarrow as pa
@@ -15,6 +16,9 @@ RFC3339 = "%Y-%m-%dT%H:%M:%S%.fZ"
 """Times in UTC; a fraction (3 or 6 digits) only where it is not zero."""
 
 NULL = pl.lit("null")
+
+_FEW = 1000
+"""Times below which looking for repeated ones does not pay."""
 
 
 def frame_of(rows: pa.RecordBatch) -> pl.DataFrame:
@@ -32,7 +36,7 @@ def encodable(name: str, kind: pl.DataType, times: str = RFC3339) -> pl.Expr:
     """
     column = pl.col(name)
     if isinstance(kind, pl.Datetime):
-        return column.dt.strftime(times)
+        return column.map_batches(partial(_formatted, form=times), return_dtype=pl.String)
     if isinstance(kind, pl.Decimal):
         return column.cast(pl.String)
     if kind == pl.Binary:
@@ -42,6 +46,17 @@ def encodable(name: str, kind: pl.DataType, times: str = RFC3339) -> pl.Expr:
     raise TypeError(
         f"column {name} is {kind}, which has no text form here: add it to transforms.deliver.text.encodable"
     )
+
+
+def _formatted(times: pl.Series, form: str) -> pl.Series:
+    """Times as texts. Formatting is slow and times repeat (seconds of an hour, dates of a SIM): each is formatted
+    once.
+    """
+    if len(times) < _FEW:
+        return times.dt.strftime(form)
+    encoded = times.to_arrow().dictionary_encode()
+    distinct = pl.Series(encoded.dictionary, dtype=times.dtype).dt.strftime(form)
+    return distinct.gather(pl.Series(encoded.indices))
 
 
 def number(name: str) -> pl.Expr:
