@@ -41,8 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(text, style="dim", markup=False, soft_wrap=True)
 
     bench = rounds.Bench(given.directory.resolve(), given.records, given.rounds, say)
-        given.directory.resolve(), given.records, given.rounds, lambda text: console.print(text, style="dim")
-    )
     chosen = dict(BENCHMARKS) | ({"full": rounds.full} if given.full else {})
     if given.only:
         chosen = {name: (BENCHMARKS | {"full": rounds.full})[name] for name in given.only}
@@ -71,10 +69,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--records", type=int, default=RECORDS, metavar="N", help="Size of the feed (%(default)s).")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="How often each side runs (%(default)s).")
     parser.add_argument("--full", action="store_true", help="Also ten times the records.")
-    parser.add_argument("--only", nargs="+", choices=[*BENCHMARKS, "full"], metavar="NAME",
-                        help=f"Only these: {', '.join(BENCHMARKS)}, full.")  # fmt: skip
-    parser.add_argument("--directory", type=Path, default=REPOSITORY / "build" / "bench", metavar="DIR",
-                        help="Where feeds and outputs go (build/bench); feeds stay there for the next time.")  # fmt: skip
+    parser.add_argument(
+        "--only", nargs="+", choices=[*BENCHMARKS, "full"], metavar="NAME",
+        help=f"Only these: {', '.join(BENCHMARKS)}, full.",
+    )  # fmt: skip
+    parser.add_argument(
+        "--directory", type=Path, default=REPOSITORY / "build" / "bench", metavar="DIR",
+        help="Where feeds and outputs go (build/bench); feeds stay there for the next time.",
+    )  # fmt: skip
     parser.add_argument("--write", action="store_true", help="Write the figures into docs/benchmarks.md.")
     return parser
 
@@ -106,9 +108,8 @@ def _table(findings: dict[str, list[Finding]]) -> Table:
     for group in findings.values():
         for found in group:
             style = "" if found.goal is None else "green" if found.met else "red"
-            table.add_row(
-                found.what, found.value, found.aim, f"[{style}]{found.verdict}[/]" if style else "–", found.detail
-            )
+            verdict = f"[{style}]{found.verdict}[/]" if style else found.verdict
+            table.add_row(found.what, found.value, found.aim, verdict, found.detail)
     return table
 
 

@@ -100,7 +100,7 @@ def against_duckdb(bench: Bench) -> list[Finding]:
 
 
 def many_streams(bench: Bench) -> list[Finding]:
-    """What a selected row costs in 50 filtered streams, over one stream; CPU time, which other programs disturb less."""
+    """What a selected row costs in 50 filtered streams, over one; in CPU time, which other programs disturb less."""
     data = bench.feed(bench.records)
     one = sides.one_stream(bench.directory / "one-stream.yaml")
     many = sides.many_streams(bench.directory / "many-streams.yaml", data.organisations, STREAMS)
