@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from pipelines.options import check_options
+from schemas.file_systems import missing_client
 from schemas.reasons import REASON_TABLE, Reason, ReasonsError, load_reasons, reason_names
 from schemas.records import FEEDS
 from schemas.streams import Stream
@@ -125,14 +127,18 @@ def prepare(arguments: Sequence[str]) -> Job:
       JobError: every mistake in the options, the globs, the files of streams and reasons, and the warehouse's settings.
     """
     given, mistakes = check_options(arguments)
+    # Files are looked at before there is a pipeline, which would tell them endpoints and credentials.
+    told = {name: value for name, value in vars(given).items() if value is not None}
+    FileSystems.set_options(PipelineOptions([], **told))
     if not (given.events or given.usage):
         mistakes.append("--events, --usage: both missing; at least one feed is needed")
     if given.processes is not None and given.processes < 1:
         mistakes.append(f"--processes: {given.processes} is not a number of processes; expected 1 or more")
     output = _output(given.output, _runner(given.runner), mistakes)
     reasons = _reasons(given.reasons, mistakes)
-    streams = _streams(given.streams, reasons, mistakes)
-    inputs = _inputs(given.events, given.usage, mistakes)
+    streams = _streams(_readable("streams", given.streams, mistakes), reasons, mistakes)
+    events, usage = (_readable(feed, getattr(given, feed), mistakes) for feed in FEEDS)
+    inputs = _inputs(events, usage, mistakes)
     buckets = _buckets(output, given.buckets, mistakes)
     if mistakes:
         raise JobError(mistakes)
@@ -145,7 +151,7 @@ def _output(given: str | None, runner: str, mistakes: list[str]) -> str:
         mistakes.append("--output: missing; it names the directory that the job writes")
         return ""
     if storage.is_remote(given):
-        return given.rstrip("/")
+        return _remote_output(given.rstrip("/"), mistakes)
     if runner == "DataflowRunner":
         mistakes.append(f"--output: {given} is local; workers on Dataflow need a bucket, such as gs://BUCKET/DIR")
     there = path = os.path.abspath(given)
@@ -156,6 +162,29 @@ def _output(given: str | None, runner: str, mistakes: list[str]) -> str:
     elif not os.access(there, os.W_OK | os.X_OK):
         mistakes.append(f"--output: you may not write in {there}; get the right to, or choose another directory")
     return path
+
+
+def _remote_output(output: str, mistakes: list[str]) -> str:
+    if _readable("output", output, mistakes) is None:
+        return ""
+    try:
+        FileSystems.match(
+            [f"{output}/{META_FILE}*"]
+        )  # a look for one file would take a missing bucket for a missing file
+    except (BeamIOError, ValueError) as error:
+        mistakes.append(f"--output: {output} cannot be listed ({error}); check the address and your permission")
+        return ""
+    return output
+
+
+def _readable(option: str, paths: str | None, mistakes: list[str]) -> str | None:
+    """Returns the paths, or None where they name an object store whose client is not installed."""
+    for path in (paths or "").split(","):
+        missing = missing_client(path.strip())
+        if missing is not None:
+            mistakes.append(f"--{option}: {path.strip()} needs {missing[0]}, which is not installed: {missing[1]}")
+            paths = None
+    return paths
 
 
 def _reasons(path: str | None, mistakes: list[str]) -> tuple[Reason, ...]:

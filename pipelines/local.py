@@ -17,10 +17,10 @@ from pipelines.job import Build, Job, write_meta
 from pipelines.lock import locked
 from pipelines.options import StreamerOptions
 from pipelines.progress import Progress
+from pipelines.remote import renew_report
 from pipelines.summary import print_summary
 from pipelines.waiting import deliver_waiting
 from transforms.deliver import storage
-from warehouse.report import write_report
 from warehouse.views import create_views
 
 LARGE_INPUT = 64 << 20
@@ -88,9 +88,8 @@ def _sweep_temporary(job: Job) -> None:
         storage.sweep_temporary(storage.join(job.run.output, directory))
 
 
-def _describe(job: Job) -> str | None:
-    """Writes views and report; returns the report's path, or None for an output directory that is not local."""
-    if storage.is_remote(job.run.output):
-        return None
-    create_views(job.run.output)
-    return str(write_report(job.run.output))
+def _describe(job: Job) -> str:
+    """Writes the report, and where the output directory is local its views; returns the report's path."""
+    if not storage.is_remote(job.run.output):
+        create_views(job.run.output)
+    return renew_report(job.run.output)

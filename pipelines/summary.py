@@ -112,7 +112,9 @@ def _print_next(console: Console, job: Job, report: str | None, failed: bool) ->
     output = job.run.output
     lines = [("tables", f"{output}/warehouse")]
     if report is not None:
-        lines = [("report", report), *lines, ("views", f"{output}/warehouse.duckdb")]
+        lines = [("report", report), *lines]
+        if not storage.is_remote(output):
+            lines.append(("views", f"{output}/warehouse.duckdb"))
     lines += [
         ("proof", f"data-streamer audit {output}"),
         ("query", f'data-streamer sql {output} "SHOW TABLES"'),

@@ -6,6 +6,7 @@ import click
 from rich.text import Text
 
 from pipelines.commands.errors import COMPLETE, CRASHED, mistakes
+from pipelines.remote import opened
 from pipelines.screen import console_of, print_line
 from warehouse.audit import audit
 from warehouse.layout import WarehouseError
@@ -21,8 +22,8 @@ def command(directory: str) -> int:
     Checks every equation of the ledger, and counts every file again against its listed rows and checksum. Exit code 1
     and the first difference where something does not agree.
     """
-    with mistakes(WarehouseError):
-        result = audit(directory)
+    with mistakes(WarehouseError), opened(directory, whole=True) as output:
+        result = audit(output)
     console = console_of()
     for line in result.lines:
         word, _, rest = line.partition(" ")

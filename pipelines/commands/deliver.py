@@ -6,14 +6,13 @@ import click
 
 from pipelines.commands.errors import COMPLETE, INCOMPLETE, mistakes
 from pipelines.lock import LockedError, locked
+from pipelines.remote import checked_output, renew_report
 from pipelines.screen import console_of, print_line, print_prose, print_table, table_of
 from pipelines.waiting import deliver_waiting
 from schemas.reasons import ReasonsError, load_reasons, reason_names
-from transforms.deliver import storage
 from transforms.deliver.pending import PendingResult
 from transforms.route.definitions import StreamsFileError, load_streams
-from warehouse.layout import WarehouseError, existing_output
-from warehouse.report import write_report
+from warehouse.layout import WarehouseError
 
 
 @click.command()
@@ -30,13 +29,12 @@ def command(directory: str, streams: str, reasons: str | None) -> int:
         names = reason_names(load_reasons(reasons))
     with mistakes(StreamsFileError):
         definitions = load_streams(streams, reasons=names)
-    local = not storage.is_remote(directory)
     with mistakes(WarehouseError, LockedError):
-        output = str(existing_output(directory)) if local else directory.rstrip("/")
+        output = checked_output(directory)
         with locked(output):
             results = deliver_waiting(output, definitions)
-            if local and results:
-                write_report(output)
+            if results:
+                renew_report(output)
     paused = {stream.name for stream in definitions if stream.state == "paused"}
     return _print_results(results, paused)
 

@@ -6,6 +6,7 @@ import click
 from rich.text import Text
 
 from pipelines.commands.errors import mistakes
+from pipelines.remote import opened
 from pipelines.screen import console_of, cut, print_line, print_prose, print_table, table_of
 from warehouse.device import Entry, timeline
 from warehouse.layout import WarehouseError
@@ -24,8 +25,8 @@ def command(directory: str, key: str, limit: int, text: bool | None) -> int:
 
     The device is given by its endpoint id, ICCID or IMEI. Times are UTC.
     """
-    with mistakes(WarehouseError):
-        found = timeline(directory, key, limit)
+    with mistakes(WarehouseError), opened(directory) as output:
+        found = timeline(output, key, limit)
     console = console_of()
     print_prose(console, f"{found.label} (found by {found.matched})")
     print_line(console)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from pipelines.commands.errors import mistakes
+from pipelines.remote import renew_report
 from warehouse.layout import WarehouseError
-from warehouse.report import write_report
 
 
 @click.command()
@@ -14,5 +14,5 @@ from warehouse.report import write_report
 def command(directory: str) -> int:
     """Write DIR/report.html again, from the warehouse; prints its path."""
     with mistakes(WarehouseError):
-        click.echo(str(write_report(directory)))
+        click.echo(renew_report(directory))
     return 0

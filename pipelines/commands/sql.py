@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from pipelines.commands.errors import mistakes
+from pipelines.remote import opened
 from pipelines.screen import console_of
 from warehouse.layout import WarehouseError
 from warehouse.sql import Answer, cell_text, query, show
@@ -37,8 +38,8 @@ def command(directory: str, statement: str, limit: int | None, form: str) -> int
     statement = sys.stdin.read() if statement == "-" else statement
     if not statement.strip():
         raise click.UsageError('QUERY is empty: give one SQL statement, such as "SHOW TABLES"')
-    with mistakes(WarehouseError, between=None):
-        answer = query(directory, statement, limit or (_TABLE_ROWS if form == "table" else None))
+    with mistakes(WarehouseError, between=None), opened(directory) as output:
+        answer = query(output, statement, limit or (_TABLE_ROWS if form == "table" else None))
     if form == "table":
         show(answer, console_of())
     elif form == "csv":

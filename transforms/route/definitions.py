@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from apache_beam.io.filesystem import BeamIOError
-
+from schemas.file_systems import missing_client
 from schemas.reasons import REASONS
 from schemas.streams import Stream, streams_schema
 from schemas.streams_file import Mistake, StreamsFileError, parse_streams, read_streams_file
-from transforms.deliver import storage
+from transforms.deliver import failures, storage
 from transforms.deliver.destination import Kind
 from transforms.deliver.registry import DESTINATIONS, check_streams, options_models
 
@@ -38,10 +37,16 @@ def load_streams(
 
 
 def _read_remote(path: str) -> str:
+    missing = missing_client(path)
+    if missing is not None:
+        text = f"needs {missing[0]}, which is not installed: {missing[1]}"
+        raise StreamsFileError([Mistake(path, 1, 1, "", text)])
     try:
         return storage.read(path).decode("utf-8-sig")
-    except (OSError, BeamIOError, UnicodeDecodeError) as error:
-        raise StreamsFileError([Mistake(path, 1, 1, "", f"cannot be read ({type(error).__name__})")]) from error
+    except Exception as error:
+        status = failures.http_status(error)
+        text = f"cannot be read ({type(error).__name__}{f' {status}' if status else ''})"
+        raise StreamsFileError([Mistake(path, 1, 1, "", f"{text}; check the address and your permission")]) from error
 
 
 def streams_json_schema() -> dict[str, Any]:
