@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.tables import DEAD_LETTERS
+from transforms.deliver import storage
 from transforms.deliver.warehouse import write_table_part
 from transforms.elements import Pane
 from transforms.gather.claims import batch_of, order_of
@@ -18,6 +20,9 @@ from transforms.ledger.counts import FileEntry, encode
 from transforms.run import Run
 
 ENTRIES = "entries"
+
+DEAD_PAYLOADS = "dead"
+"""What ``ledger_files`` calls the files of payloads that are too long for the dead-letter table; one row each."""
 
 
 class WarehouseParts(NamedTuple):
@@ -76,6 +81,15 @@ class _WriteDeadLetters(beam.DoFn):
             self._run.output, DEAD_LETTERS.name, None, 0, self._run.writer, shard, rows.combine_chunks()
         )
         yield encode(FileEntry(DEAD_LETTERS.name, None, stored.path, rows.num_rows, stored.bytes, stored.checksum))
+        yield from map(encode, self._payloads(rows))
+
+    def _payloads(self, rows: pa.Table) -> Iterator[FileEntry]:
+        """The files of payloads that are too long for the table."""
+        long = rows.filter(pc.and_(pc.is_null(rows.column("payload")), pc.is_valid(rows.column("payload_sha256"))))
+        for sha256 in sorted(set(long.column("payload_sha256").to_pylist())):
+            path = storage.join(self._run.dead, sha256)
+            size, checksum = storage.measure(path)
+            yield FileEntry(DEAD_PAYLOADS, None, storage.relative(self._run.output, path), 1, size, checksum)
 
 
 @dataclass

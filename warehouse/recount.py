@@ -5,24 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import os
-import re
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import IO, Any, cast
 
 import fastavro
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from isal import igzip, isal_zlib
 
+from transforms.deliver import storage
+
 _CHUNK = 1 << 20
-_CHECKSUM = "xxh3_128"
 
 UNREADABLE: tuple[type[Exception], ...] = (
     OSError, EOFError, ValueError, StopIteration, IndexError, zlib.error,
@@ -47,7 +43,7 @@ def problem(path: str, row_count: int | None, size: int | None, checksum: str | 
     """
     if not exists(path):
         return "is missing"
-    found_size, found_checksum = _digest(path)
+    found_size, found_checksum = storage.measure(path)
     if size is not None and found_size != size:
         return f"{'is cut short' if found_size < size else 'has grown'}: {found_size:,} bytes, listed {size:,}"
     if checksum is not None and found_checksum != checksum:
@@ -71,8 +67,8 @@ def count_rows(path: str) -> int:
     plain = path.removesuffix(".gz")
     counter = _COUNTERS.get(os.path.splitext(plain)[1])
     if counter is None:
-        raise UnknownFormat(f"{path}: expected one of {', '.join(sorted(_COUNTERS))} (.gz)")
-    with _opened(path) as raw:
+        raise UnknownFormat(f"{path}: expected one of {', '.join(sorted(filter(None, _COUNTERS)))} (.gz)")
+    with storage.opened(path) as raw:
         if plain == path:
             return counter(raw)
         with igzip.IGzipFile(fileobj=raw, mode="rb") as content:
@@ -82,26 +78,6 @@ def count_rows(path: str) -> int:
 def exists(path: str) -> bool:
     """Whether there is a file of that name."""
     return FileSystems.exists(path)
-
-
-def _digest(path: str) -> tuple[int, str]:
-    digest, size = xxhash.xxh3_128(), 0
-    with _opened(path) as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-    return size, f"{_CHECKSUM}:{digest.hexdigest()}"
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[IO[bytes]]:
-    """The stored bytes; Beam would decompress by suffix otherwise."""
-    if re.match(r"[a-z0-9+]+://", path):
-        opened = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    else:
-        opened = Path(path).open("rb")  # noqa: SIM115 - closed by the with statement below
-    with opened as file:
-        yield file
 
 
 def _count_lines(file: IO[bytes]) -> int:
@@ -136,7 +112,14 @@ def _count_arrow(file: IO[bytes]) -> int:
         return sum(reader.get_batch(number).num_rows for number in range(reader.num_record_batches))
 
 
+def _count_payload(file: IO[bytes]) -> int:
+    """A dead letter's payload, a file without suffix: one record, whatever its bytes."""
+    del file
+    return 1
+
+
 _COUNTERS: dict[str, Callable[[IO[bytes]], int]] = {
+    "": _count_payload,
     ".parquet": _count_parquet,
     ".avro": _count_avro,
     ".arrow": _count_arrow,

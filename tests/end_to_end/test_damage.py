@@ -110,3 +110,13 @@ def test_a_second_run_at_the_same_time_is_refused(feeds: Path, tmp_path: Path) -
         text = runs.run(f"{feeds}/{{feed}}/*/*", output, code=2)
     assert "a run is under way" in text
     assert not (output / "warehouse").exists()
+
+
+def test_a_changed_payload_of_a_dead_letter_is_named(tmp_path: Path) -> None:
+    runs.feed(tmp_path / "feed", devices=5, days=1, seed=3, over_long=1)
+    output = tmp_path / "output"
+    runs.run(f"{tmp_path}/feed/{{feed}}/*/*", output, streams=None)
+    assert audit(output).ok
+    (payload,) = (output / "warehouse" / "dead").iterdir()
+    _flip(payload)
+    assert payload.name in str(audit(output).first_difference)

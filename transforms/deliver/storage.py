@@ -12,12 +12,17 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import IO, cast
 
 import xxhash
 
 from schemas.file_systems import is_remote
+
+_ALGORITHM = "xxh3_128"
+_CHUNK = 1 << 20
 
 TEMPORARY = ".tmp-"
 """Prefix of files that are not published yet."""
@@ -61,19 +66,37 @@ def publish(path: str, data: bytes, row_count: int | None = None) -> StoredFile:
 
 def checksum(data: bytes) -> str:
     """``xxh3_128:<hex>`` of bytes: the form in `ledger_files`."""
-    return f"xxh3_128:{xxhash.xxh3_128_hexdigest(data)}"
+    return f"{_ALGORITHM}:{xxhash.xxh3_128_hexdigest(data)}"
+
+
+def measure(path: str) -> tuple[int, str]:
+    """Size and checksum of a published file, without holding it in memory."""
+    digest, size = xxhash.xxh3_128(), 0
+    with opened(path) as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return size, f"{_ALGORITHM}:{digest.hexdigest()}"
 
 
 def read(path: str) -> bytes:
     """The bytes of a published file."""
+    with opened(path) as file:
+        return bytes(file.read())
+
+
+@contextmanager
+def opened(path: str) -> Iterator[IO[bytes]]:
+    """A published file, as stored: Beam would decompress by suffix otherwise."""
     if not is_remote(path):
         with open(path, "rb") as file:
-            return file.read()
+            yield file
+        return
     from apache_beam.io.filesystem import CompressionTypes
     from apache_beam.io.filesystems import FileSystems
 
     with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-        return bytes(file.read())
+        yield cast(IO[bytes], file)
 
 
 def remove(path: str) -> bool:
