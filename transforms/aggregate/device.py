@@ -7,6 +7,8 @@ writers add up: sums are sums of parts, first and last times combine by minimum 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -25,8 +27,8 @@ def device_usage(rows: pa.RecordBatch) -> pa.RecordBatch:
       rows: rows of one writer and pane in the schema of the table ``usage``.
 
     Returns:
-      One row per key, sorted by hour and key, in the schema of ``device_usage_hourly``. ``cost`` is null where no
-      record of the group was priced; ``unpriced_records`` says how many were not.
+      One row per key, by hour, organisation, device and latest record, in the schema of ``device_usage_hourly``.
+      ``cost`` is null where no record of the group was priced; ``unpriced_records`` says how many were not.
     """
     table = DEVICE_USAGE_HOURLY
     times = pc.coalesce(rows.column("end_time"), rows.column("start_time"))
@@ -46,7 +48,7 @@ def device_events(rows: pa.RecordBatch) -> pa.RecordBatch:
       rows: rows of one writer and pane in the schema of the table ``events``.
 
     Returns:
-      One row per key, sorted by hour and key, in the schema of ``device_events_hourly``.
+      One row per key, by hour, organisation, device and latest record, in the schema of ``device_events_hourly``.
     """
     sums = [
         pl.len().alias("events"),
@@ -67,7 +69,8 @@ def _aggregate(
     rank[order] = np.arange(len(order), dtype=np.int32)
     frame = pl.DataFrame(pa.Table.from_batches([rows.select(["hour", *table.key, *summed])]))
     frame = frame.with_columns(pl.Series(_LATEST, rank))
-    groups = frame.group_by("hour", *table.key).agg(*sums, pl.col(_LATEST).max()).sort("hour", *table.key)
+    groups = frame.group_by("hour", *table.key).agg(*sums, pl.col(_LATEST).max())
+    groups = groups[_order(groups)]
     latest = pa.array(order[groups.get_column(_LATEST).to_numpy()])
     constants = {"schema_version": SCHEMA_VERSION} | {
         name: rows.column(name)[0].as_py() if rows.num_rows else None for name in ("writer", "pane")
@@ -81,3 +84,9 @@ def _aggregate(
         else:
             columns.append(groups.get_column(field.name).to_arrow().cast(field.type))
     return pa.RecordBatch.from_arrays(columns, schema=table.schema)
+
+
+def _order(groups: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """By hour, organisation, device (none first), and the group's latest record: unique, and no text is compared."""
+    keys = (_LATEST, "endpoint_id", "organisation_id", "hour")
+    return np.lexsort([groups.get_column(key).to_physical().fill_null(-1).to_numpy() for key in keys])
