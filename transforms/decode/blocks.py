@@ -24,7 +24,7 @@ from transforms.decode.tolerant import Taken, take_json, take_row
 if TYPE_CHECKING:
     from transforms.read.blocks import RawBlock
 
-CHUNK_LINES = 1_000
+CHUNK_LINES = 500
 """Records that are decoded and turned into columns at a time: their objects stay in the processor's cache."""
 
 HEADROOM = 250

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -40,7 +39,7 @@ LOGIN_TYPES = (6, 7)
 
 _REST_SEVERITIES = pa.array(["Info", "Warn", "Critical"])
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
-_TIME_LENGTH = {len("2021-10-27T15:17:23Z"): CURRENT, len("2020-11-10 08:59:19"): LEGACY}
+_CURRENT_LENGTH, _LEGACY_LENGTH = len("2021-10-27T15:17:23Z"), len("2020-11-10 08:59:19")
 
 Path = tuple[str, ...]
 
@@ -114,10 +113,9 @@ class _Builder:
 
     def walk(self, struct: type[msgspec.Struct], objects: Sequence[Any], path: Path) -> Sequence[Any]:
         """Makes the columns of a struct's fields, and of the structs in it; returns the values of the first field."""
-        values: dict[str, Sequence[Any]] = {}
+        # One tuple per struct, turned over: each struct is touched once, which is faster than field by field.
+        values: dict[str, Sequence[Any]] = dict(zip(fields(struct), zip(*map(astuple, objects), strict=True), strict=True))
         for name, member in fields(struct).items():
-            # One list per field: tuples per record would keep the garbage collector busy.
-            values[name] = list(map(attrgetter(name), objects))
             if isinstance(member, type) and issubclass(member, msgspec.Struct):
                 self._descend(member, values[name], (*path, name))
             elif (column := COLUMNS[self.kind].get((*path, name))) is not None:
@@ -257,15 +255,14 @@ class _Builder:
             self.faults[row] = Fault("time_range", message, json_path(name))
 
     def renderings_by_time(self, texts: Sequence[str | None]) -> None:
-        lengths = set(map(len, filter(None, texts)))
-        if lengths <= {20}:
+        if self.kind:  # usage of the current stream may have a fraction
+            odd = [row for row, text in enumerate(texts) if text is not None and text[-1:] != "Z"]
+        elif set(map(len, filter(None, texts))) == {_CURRENT_LENGTH}:
             return
-        for row, text in enumerate(texts):
-            if text is None:
-                continue
-            rendering = _TIME_LENGTH.get(len(text))
-            if rendering is None:  # usage of the current stream may have a fraction
-                rendering = CURRENT if self.kind and text.endswith("Z") else REST
+        else:
+            odd = [row for row, text in enumerate(texts) if text is not None and len(text) != _CURRENT_LENGTH]
+        for row in odd:
+            rendering = LEGACY if len(texts[row] or "") == _LEGACY_LENGTH else REST
             self.renderings[row] = max(rendering, self.renderings[row])
 
     def finish(self, notes: dict[int, Note]) -> Columns:
@@ -378,20 +375,22 @@ def _source(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
 
 def _user(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
     """Keeps names of users that rendering would leave out or add, because the texts of log-ins carry them too."""
-    for row, (user, kind) in enumerate(zip(values["user"], values["event_type"], strict=True)):
-        if user is not None and kind.id in LOGIN_TYPES:
-            alone = user.id is None and user.name is None
-            if alone != (user.username is None):
-                builder.note(row, ("user", "username"), user.username)
+    users, kinds = values["user"], values["event_type"]
+    for row in [row for row, user in enumerate(users) if user is not None]:
+        user = users[row]
+        if kinds[row].id in LOGIN_TYPES and (user.id is None and user.name is None) != (user.username is None):
+            builder.note(row, ("user", "username"), user.username)
 
 
 def _usage(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
     starts, ends = values["start_timestamp"], values["end_timestamp"]
     builder.require_time("end_time", "end_timestamp")
     builder.renderings_by_time(ends)
-    for row, number in enumerate(values["rat_type"]):
-        if number is not None and number not in RATS:
-            builder.note(row, ("rat_type",), number)
+    unknown = set(values["rat_type"]) - {*RATS, None}
+    if unknown:
+        for row, number in enumerate(values["rat_type"]):
+            if number in unknown:
+                builder.note(row, ("rat_type",), number)
     if None not in ends:
         return
     open_rows = np.fromiter((end is None for end in ends), bool, len(ends))
@@ -409,6 +408,8 @@ def _traffic_type(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
 
 def _currency(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
     """Keeps that a known currency came without its code: tables fill it in."""
+    if None not in values["code"]:
+        return
     for row, (number, code) in enumerate(zip(values["id"], values["code"], strict=True)):
         if code is None and number in CURRENCIES and row not in builder.flat:
             builder.note(row, ("currency", "code"), None)
