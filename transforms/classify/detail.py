@@ -35,19 +35,19 @@ class Volume(msgspec.Struct, gc=False):
 
 
 class PdpContext(msgspec.Struct, gc=False):
-    """The needed fields of ``detail.pdp_context``, in the order of `_PDP_FIELDS`."""
+    """The needed fields of ``detail.pdp_context``, in the order in which they are sent: that decodes faster."""
 
     tunnel_created: str | None = None
     gtp_version: int | None = None
     region: str | None = None
-    breakout_ip: str | None = None
-    apn: str | None = None
     imsi: str | int | None = None
     mcc: str | int | None = None
     mnc: str | int | None = None
     lac: int | None = None
     ci: int | None = None
     rat_type: int | None = None
+    breakout_ip: str | None = None
+    apn: str | None = None
 
 
 class Country(msgspec.Struct, gc=False):
@@ -62,11 +62,11 @@ class NetworkDetail(msgspec.Struct, gc=False):
 
     id: int | None = None
     name: str | None = None
-    session_id: str | None = None
     country: Country | None = None
+    session_id: str | None = None
     mnc: Any = None
-    volume: Volume | None = None
     pdp_context: PdpContext | None = None
+    volume: Volume | None = None
 
 
 _PDP_FIELDS = PdpContext.__struct_fields__
@@ -237,18 +237,27 @@ def _mncs(listed: object) -> tuple[str | None, str | None]:
     return (found[0] if found else None), None
 
 
+def _operator_mncs(details: list[NetworkDetail]) -> tuple[pa.Array, pa.Array]:
+    """The columns of `_mncs`; details with a PDP context have none."""
+    listed = [detail.mnc for detail in details]
+    if listed.count(None) == len(listed):
+        return pa.nulls(len(listed), pa.string()), pa.nulls(len(listed), pa.string())
+    only, several = zip(*map(_mncs, listed), strict=True)
+    return _texts(only), _texts(several)
+
+
 def _chunk(messages: list[memoryview]) -> pa.RecordBatch:
     """Columns of a few rows, made before their objects leave the processor's cache; volumes still as doubles."""
     details = _decode(messages)
     contexts = [detail.pdp_context or _NO_CONTEXT for detail in details]
     countries = [detail.country or _NO_COUNTRY for detail in details]
     amounts = [detail.volume or _NO_VOLUME for detail in details]
-    mncs = [(None, None) if detail.mnc is None else _mncs(detail.mnc) for detail in details]
+    mncs = _operator_mncs(details)
     columns = {
         "operator_id": _integers([detail.id for detail in details], pa.int64()),
         "operator_name": _texts([detail.name for detail in details]),
-        "operator_mnc": _texts([only for only, _ in mncs]),
-        "operator_mncs": _texts([listed for _, listed in mncs]),
+        "operator_mnc": mncs[0],
+        "operator_mncs": mncs[1],
         "country": _texts([country.name for country in countries]),
         "country_mcc": _codes([country.mcc for country in countries], _MCC_DIGITS),
         "session_id": _texts([detail.session_id for detail in details]),

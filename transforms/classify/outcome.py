@@ -64,13 +64,13 @@ class _Row:
         self._text = row.text
         self._status = row.breakout_status_other_than
 
-    def fits(self, texts: pa.Array, statuses: pa.Array) -> Mask:
-        """Which of the given events (all of a type of the row) it fits."""
+    def fits(self, folded: pa.Array, statuses: pa.Array, events: Integers) -> Mask:
+        """Which of the given events (positions, rising; all of a type of the row) it fits."""
         if self._text is None:
-            return np.ones(len(texts), dtype=bool)
-        fits = contains(texts, self._text)
+            return np.ones(len(events), dtype=bool)
+        fits = contains(select(folded, events), self._text)
         if self._status is not None:
-            fits |= mask_of(pc.not_equal(statuses, self._status))
+            fits |= mask_of(pc.not_equal(select(statuses, events), self._status))
         return fits
 
 
@@ -127,7 +127,7 @@ def reasons(
     for kind in np.unique(asked_types).tolist():
         left = asked[asked_types == kind]
         for row in table.rows.get(kind, ()):
-            fits = row.fits(select(folded, left), select(statuses, left))
+            fits = row.fits(folded, statuses, left)
             found, left = left[fits], left[~fits]
             reason[found] = row.number
             domain[found] = row.domain
