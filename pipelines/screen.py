@@ -12,6 +12,13 @@ from rich.text import Text
 
 _UNLIMITED = 10_000
 
+_PICTURES = (
+    {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"}
+    | {127: 0x2421}
+    | dict.fromkeys(range(128, 160), 0xFFFD)
+)
+"""Control characters as pictures of themselves: what stands in a record must not command a terminal."""
+
 
 class _Console(Console):
     """A console that leaves it to the caller what a closed pipe means; rich would end the program."""
@@ -43,7 +50,7 @@ def table_of(columns: Sequence[str], right: Iterable[str] = (), title: str | Non
 
 def cut(text: str) -> Text:
     """A cell that stays on one line: where there is no room it ends in an ellipsis."""
-    return Text(text, no_wrap=True, overflow="ellipsis")
+    return Text(text.translate(_PICTURES), no_wrap=True, overflow="ellipsis")
 
 
 def print_table(console: Console, table: Table) -> None:
@@ -60,9 +67,16 @@ def print_table(console: Console, table: Table) -> None:
 
 def print_prose(console: Console, text: str | Text) -> None:
     """Prints sentences: in a terminal folded between words, else on one line."""
-    console.print(text, markup=False, emoji=False)
+    console.print(_harmless(text))
 
 
 def print_line(console: Console, text: str | Text = "") -> None:
     """Prints one line as it is, to be copied: a path, a command, a record. A terminal may fold it anywhere."""
-    console.print(text, soft_wrap=True, markup=False, emoji=False)
+    console.print(_harmless(text), soft_wrap=True)
+
+
+def _harmless(text: str | Text) -> Text:
+    if isinstance(text, str):
+        return Text(text.translate(_PICTURES))
+    text.plain = text.plain.translate(_PICTURES)  # one character for one: the styles stay in place
+    return text

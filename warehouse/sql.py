@@ -20,6 +20,9 @@ from warehouse.views import connect
 _NARROWEST = 11
 """Characters below which a column says nothing: a shortened date, or a shortened name and two blanks."""
 _RIGHT = ("INT", "DECIMAL", "DOUBLE", "FLOAT")
+_TIMES = ("TIMESTAMP", "DATE", "TIME")
+_PICTURES = {code: 0x2400 + code for code in range(32)} | {127: 0x2421} | dict.fromkeys(range(128, 160), 0xFFFD)
+"""Control characters as pictures of themselves: what stands in a record must not command a terminal."""
 
 
 @dataclass(frozen=True)
@@ -83,18 +86,20 @@ def _show_blocks(answer: Answer, console: Console) -> None:
     for number, row in enumerate(answer.rows, start=1):
         console.print(Text(f"row {number}", style="bold"))
         for name, value in zip(answer.columns, row, strict=True):
-            line = Text(f"  {name:<{width}}  ", style="dim").append(Text(cell_text(value), style="not dim"))
+            line = Text(f"  {name:<{width}}  ", style="dim").append(Text(_shown(value), style="not dim"))
             console.print(line, no_wrap=True, overflow="ellipsis")
 
 
 def _show_table(answer: Answer, console: Console) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name, kind in zip(answer.columns, answer.types, strict=True):
-        justify: Any = "right" if kind.upper().startswith(_RIGHT) or "INT" in kind.upper() else "left"
-        table.add_column(escape(name), justify=justify, no_wrap=True, overflow="ellipsis")
+        number = kind.upper().startswith(_RIGHT) or "INT" in kind.upper()
+        # Numbers and times are worth nothing in part: texts give way to them.
+        whole = number or kind.upper().startswith(_TIMES)
+        table.add_column(escape(name), justify="right" if number else "left", no_wrap=whole, overflow="ellipsis")
     for row in answer.rows:
-        table.add_row(*(Text(cell_text(value)) for value in row))
-    if console.is_terminal:
+        table.add_row(*(Text(_shown(value), no_wrap=True, overflow="ellipsis") for value in row))
+    if console.is_terminal or console.width >= _natural_width(answer):
         console.print(table)
     else:
         Console(file=console.file, width=max(console.width, _natural_width(answer))).print(table)
@@ -110,6 +115,11 @@ def cell_text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     return str(value)
+
+
+def _shown(value: Any) -> str:
+    """One value as text on one line."""
+    return cell_text(value).translate(_PICTURES)
 
 
 def _natural_width(answer: Answer) -> int:

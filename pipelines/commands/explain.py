@@ -47,7 +47,9 @@ def command(
     buckets: int,
     find: str | None,
 ) -> int:
-    """Show what becomes of single records of feed files: any rendering and framing, gzip too; - is standard input.
+    """Show what becomes of single records of feed files: any rendering and framing, gzip too.
+
+    FILE may be a directory, or - for standard input.
 
     For each record: the decoded row, or why it is a dead letter; category, severity, outcome, reason and domain; its
     cell; which streams take it, which clause decided, and how each would send it. Nothing is written. Duplicates show
@@ -75,12 +77,20 @@ def command(
 
 
 def _on_disk(files: Sequence[str], scratch: Path) -> list[str]:
-    """The files; standard input, which cannot be read twice, as a temporary one."""
-    if "-" not in files:
-        return list(files)
-    copy = scratch / _STANDARD_INPUT
-    copy.write_bytes(sys.stdin.buffer.read())
-    return [str(copy) if file == "-" else file for file in files]
+    """The files; of a directory all below it; standard input, which cannot be read twice, as a temporary file."""
+    found = []
+    for file in files:
+        if file == "-":
+            copy = scratch / _STANDARD_INPUT
+            copy.write_bytes(sys.stdin.buffer.read())
+            found.append(str(copy))
+        elif Path(file).is_dir():
+            found.extend(sorted(str(path) for path in Path(file).rglob("*") if path.is_file()))
+        else:
+            found.append(file)
+    if not found:
+        raise click.UsageError(f"no file lies in {', '.join(files)}")
+    return found
 
 
 Item = tuple[int, tuple[str, ...] | None, str, bytes, int]

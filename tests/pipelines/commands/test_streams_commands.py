@@ -153,3 +153,19 @@ def test_deliver_mistakes(call: Call, finished: Finished, tmp_path: Path) -> Non
     assert outcome.code == 2
     assert "cannot be read" in outcome.err
     assert call("deliver", finished.output).code == 2
+
+
+def test_what_stands_in_a_record_does_not_command_the_terminal(call: Call, tmp_path: Path) -> None:
+    feed = tmp_path / "feed.ndjson"
+    feed.write_text(json.dumps(EVENT | {"description": "\x1b]0;title\x07 rejected \x9b31m"}) + "\n{\x1b[2J\n")
+    out = call("explain", feed).out
+    assert "␛]0;title␇ rejected" in out
+    assert "dead letter: not_json" in out
+    assert not {"\x1b", "\x07", "\x9b"} & set(out)
+
+
+def test_explain_takes_a_directory(call: Call, finished: Finished, tmp_path: Path) -> None:
+    outcome = call("explain", finished.feed / "usage", "--limit=200", "--find=cdr")
+    assert outcome.code == 2, "names of files are no text of a record"
+    assert call("explain", finished.feed / "usage", "--limit=2").out.count("usage record ") == 2
+    assert "no file lies in" in call("explain", tmp_path).err
