@@ -6,6 +6,7 @@ with a record is a value.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -153,7 +154,7 @@ def _take_lines(source: _Source, lines: list[bytes]) -> _Chunk:
         own.rows, own.structs = list(range(len(lines))), structs
         return chunk
     _take_one_by_one(source, chunk, refused, lines)
-    _merge(own, structs, set(refused))
+    _merge(own, structs, refused)
     return chunk
 
 
@@ -189,17 +190,18 @@ def _take_one_by_one(source: _Source, chunk: _Chunk, rows: Sequence[int], lines:
             chunk.rows[taken.kind].add(row, taken)
 
 
-def _merge(own: _Rows, structs: list[Any], refused: set[int]) -> None:
-    """Brings the structs that the strict decoder took and those that were taken one by one into input order."""
-    late = {row: (own.structs[place], own.notes.get(place)) for place, row in enumerate(own.rows)}
-    merged = _Rows()
-    for row, struct in enumerate(structs):
-        if row not in refused:
-            merged.add(row, Taken(0, struct))
-        elif row in late:
-            struct, note = late[row]
-            merged.add(row, Taken(0, struct, note))
-    own.rows, own.structs, own.notes = merged.rows, merged.structs, merged.notes
+def _merge(own: _Rows, structs: list[Any], refused: list[int]) -> None:
+    """Puts the structs that were taken one by one among those that the strict decoder took, in input order."""
+    taken = dict(zip(own.rows, own.structs, strict=True))
+    notes = {own.rows[place]: note for place, note in own.notes.items()}
+    for row, struct in taken.items():
+        structs[row] = struct
+    gone = [row for row in refused if row not in taken]  # in rising order
+    own.rows = list(range(len(structs)))
+    for row in reversed(gone):
+        del structs[row], own.rows[row]
+    own.structs = structs
+    own.notes = {row - bisect(gone, row): note for row, note in notes.items()}
 
 
 def _concatenate(parts: list[pa.RecordBatch]) -> pa.RecordBatch | None:

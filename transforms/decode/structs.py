@@ -174,6 +174,22 @@ STRICT: tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]] = (
 )
 
 
+def _open(struct: type[Struct]) -> type[Struct]:
+    """The struct's twin that passes over unknown fields; those within its objects are still refused."""
+    members = [
+        (field.name, field.type) if field.required else (field.name, field.type, field.default)
+        for field in msgspec.structs.fields(struct)
+    ]
+    return msgspec.defstruct(struct.__name__, members, gc=False)
+
+
+OPEN: tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]] = (
+    msgspec.json.Decoder(_open(Event)),
+    msgspec.json.Decoder(_open(Usage)),
+)
+"""As `STRICT`, but unknown fields of the record itself are passed over."""
+
+
 @cache
 def fields(struct: type[Struct]) -> dict[str, type[Any]]:
     """Types of a struct's fields, without ``| None``: int, str, float, bool, `Raw`, ``NoneType`` or another struct."""

@@ -1,6 +1,6 @@
 """The second tier: records that the strict decoder refuses but that are valid.
 
-In steps: the record of the other kind; object by object, with unknown fields, numbers as texts and the reverse and
+In steps: the record of the other kind; a record with further fields; object by object, with unknown fields, numbers as texts and the reverse and
 odd booleans; the flat forms (CSV rows, 1NCE 2.0). What is then still wrong is a `Fault`. Values that a column holds
 in another JSON type than they were received in are kept in ``extra`` as received.
 """
@@ -21,7 +21,7 @@ from transforms.decode.columns import Note
 from transforms.decode.diagnose import check_depth, check_text, diagnose, repair_controls
 from transforms.decode.faults import Fault
 from transforms.decode.leaves import read_object
-from transforms.decode.structs import KINDS, MARKERS, STRICT
+from transforms.decode.structs import KINDS, MARKERS, OPEN, STRICT, fields
 
 _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 _REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -51,6 +51,9 @@ def take_json(feed: int, line: bytes) -> Taken:
         pass  # the usual case: it is of this feed's kind
     check_text(line)
     check_depth(line)
+    extended = _take_extended(feed, line)
+    if extended is not None:
+        return extended
     line = line.removeprefix(_BYTE_ORDER_MARK)
     try:
         members = _MEMBERS.decode(line)
@@ -69,6 +72,20 @@ def take_json(feed: int, line: bytes) -> Taken:
         if fault.record_id is None:
             fault.record_id = _identity(members)
         raise
+
+
+def _take_extended(feed: int, line: bytes) -> Taken | None:
+    """A record as documented but for further fields; None if it is something else."""
+    try:
+        struct = OPEN[feed].decode(line)
+        members = _MEMBERS.decode(line)
+    except _REFUSALS:
+        return None
+    known = fields(KINDS[feed])
+    residual = {name: content for name, content in members.items() if name not in known}
+    if MARKERS[1 - feed] in residual:  # it may be of both kinds
+        return None
+    return Taken(feed, struct, Note(residual))
 
 
 def take_row(feed: int, row: bytes, header: Sequence[str]) -> Taken:
