@@ -91,8 +91,8 @@ def _announce(console: Console, bench: rounds.Bench, full: bool) -> bool:
     present = sum(path.stat().st_size for path in bench.directory.rglob("*") if path.is_file())
     free = shutil.disk_usage(bench.directory).free
     console.print(
-        f"{records:,} records at most: about {disk / 1e9:,.0f} GB of disk in {bench.directory} ({free / 1e9:,.0f} GB are "
-        f"free, {present / 1e9:,.0f} GB already there) and about {minutes:,.0f} minutes on 2 cores",
+        f"{records:,} records at most: about {disk / 1e9:,.0f} GB of disk in {bench.directory} ({free / 1e9:,.0f} GB "
+        f"are free, {present / 1e9:,.0f} GB already there) and about {minutes:,.0f} minutes on 2 cores",
         soft_wrap=True,
     )
     if free + present < disk:

@@ -65,6 +65,13 @@ def _hour(time: datetime) -> datetime:
     return time.replace(minute=0, second=0, microsecond=0)
 
 
+def _id(record: Record) -> int:
+    number = int(record["id"])
+    if not 0 <= number < 2**63:
+        raise ValueError(f"id {number} has more than 64 bits")
+    return number
+
+
 def event(record: Record) -> Record:
     """A received event as a row."""
     time, kind = _time(record["timestamp"]), EVENT_TYPES.get(int(record["event_type"]["id"]))
@@ -75,7 +82,7 @@ def event(record: Record) -> Record:
     if outcome == "attempt":
         outcome = "rejected" if _REJECTED.search(text) else "accepted"
     return {
-        "hour": _hour(time), "event_id": int(record["id"]), "event_time": time,
+        "hour": _hour(time), "event_id": _id(record), "event_time": time,
         "event_type_id": int(record["event_type"]["id"]), "category": kind.category if kind else "other",
         "severity": _SEVERITIES[severity], "outcome": outcome, "description": record["description"],
         "organisation_id": record["organisation"]["id"], "organisation_name": record["organisation"]["name"],
@@ -90,7 +97,7 @@ def usage(record: Record) -> Record:
     end, volume, operator = _time(record["end_timestamp"]), record["volume"], record["operator"]
     endpoint, sim, cost = record["endpoint"] or {}, record["sim"] or {}, record["cost"]
     return {
-        "hour": _hour(end), "usage_id": int(record["id"]), "start_time": _time(record["start_timestamp"]),
+        "hour": _hour(end), "usage_id": _id(record), "start_time": _time(record["start_timestamp"]),
         "end_time": end, "traffic_type": record["traffic_type"]["description"].lower(),
         "volume_rx": Decimal(volume["rx"]), "volume_tx": Decimal(volume["tx"]),
         "volume_total": Decimal(volume["total"]), "cost": None if cost is None else Decimal(cost),
@@ -141,6 +148,15 @@ def _distinct(rows: beam.PCollection, key: str) -> beam.PCollection:
     )  # fmt: skip
 
 
+def _key(row: Record, names: Iterable[str]) -> tuple[Any, ...]:
+    """The hour, as text since Beam has no deterministic coder of times, and the values of other columns."""
+    return row["hour"].isoformat(), *(row[name] for name in names)
+
+
+def _row(schema: pa.Schema, hour: str, *values: Any) -> Record:
+    return dict(zip(schema.names, (datetime.fromisoformat(hour), *values), strict=True))
+
+
 def _line(row: Record) -> str:
     return json.dumps(row, default=str)
 
@@ -168,20 +184,20 @@ def build(pipeline: beam.Pipeline, event_files: str, usage_files: str, output: s
     parquet("events", events, EVENT_SCHEMA)
     parquet("usage", used, USAGE_SCHEMA)
 
-    keys = ("hour", "organisation_id", "endpoint_id", "traffic_type", "currency")
+    keys = ("organisation_id", "endpoint_id", "traffic_type", "currency")
     sums = (
         used
-        | "Key usage" >> beam.Map(lambda row: (tuple(row[name] for name in keys), row))
+        | "Key usage" >> beam.Map(lambda row: (_key(row, keys), row))
         | "Sum usage" >> beam.CombinePerKey(SumUsage())
-        | "Sums" >> beam.Map(lambda found: dict(zip(SUM_SCHEMA.names, (*found[0], *found[1]), strict=True)))
+        | "Sums" >> beam.Map(lambda found: _row(SUM_SCHEMA, *found[0], *found[1]))
     )
     parquet("device_usage_hourly", sums, SUM_SCHEMA)
-    kinds = ("hour", "organisation_id", "endpoint_id", "category", "severity", "outcome")
+    kinds = ("organisation_id", "endpoint_id", "category", "severity", "outcome")
     counts = (
         events
-        | "Key events" >> beam.Map(lambda row: tuple(row[name] for name in kinds))
+        | "Key events" >> beam.Map(lambda row: _key(row, kinds))
         | "Count events" >> beam.combiners.Count.PerElement()
-        | "Counts" >> beam.Map(lambda found: dict(zip(COUNT_SCHEMA.names, (*found[0], found[1]), strict=True)))
+        | "Counts" >> beam.Map(lambda found: _row(COUNT_SCHEMA, *found[0], found[1]))
     )
     parquet("device_events_hourly", counts, COUNT_SCHEMA)
 
