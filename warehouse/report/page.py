@@ -19,6 +19,8 @@ from warehouse.report.charts import charts
 from warehouse.report.facts import read_facts, share
 from warehouse.views import connect
 
+_LONGEST = 200
+"""Characters of a name or a text that a cell shows."""
 _BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -56,6 +58,7 @@ def _environment() -> Environment:
         loader=PackageLoader("warehouse.report", package_path="."),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -64,6 +67,13 @@ def _environment() -> Environment:
     )
     environment.globals["share"] = share
     return environment
+
+
+def _shown(value: Any) -> Any:
+    """What an expression of the page shows: of a text out of a record only its beginning, if it is very long."""
+    if isinstance(value, str) and not isinstance(value, Markup) and len(value) > _LONGEST:
+        return f"{value[:_LONGEST]}…"
+    return value
 
 
 def _resource(environment: Environment, name: str) -> str:
