@@ -14,7 +14,6 @@ import os
 import struct
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import BinaryIO
 
 import msgspec
 import numpy as np
@@ -24,6 +23,9 @@ VERSION = 1
 _SPILLED, _INLINE, _PACKED = b"S", b"I", b"P"
 _HEAD = struct.Struct(">BcIII")
 _ALIGNMENT = 64  # Arrow reads mapped buffers in place only where they are aligned
+
+_BUFFER = 1 << 20
+"""Bytes gathered before they are written: a slice is many small buffers."""
 
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -59,12 +61,12 @@ class Spill:
         self.path = path
         self._order = (plan, block)
         self._count = 0
-        self._file: BinaryIO | None = None
+        self._file: pa.NativeFile | None = None
         self._temporary = f"{path}.tmp-{os.getpid()}"
 
     def __enter__(self) -> Spill:
         if self.path is not None:
-            self._file = open(self._temporary, "wb")
+            self._file = pa.output_stream(self._temporary, compression=None, buffer_size=_BUFFER)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -79,8 +81,11 @@ class Spill:
     def deposit(self, batch: pa.RecordBatch) -> bytes:
         """Returns the claim for a record batch."""
         if self._file is None:
-            return self._head(_INLINE) + _stream(batch, _LZ4).to_pybytes()
-        return self._append(_stream(batch, None))
+            return self._head(_INLINE) + _packed(batch)
+        start = self._begin()
+        with pa.ipc.new_stream(self._file, batch.schema) as writer:
+            writer.write_batch(batch)
+        return self._claim(start)
 
     def deposit_pieces(self, batch: pa.RecordBatch) -> Iterator[bytes]:
         """Yields claims for a record batch, in order: one, or several where it would travel itself and is too large."""
@@ -96,13 +101,20 @@ class Spill:
         """Returns the claim for packed rows (a numpy array of any dtype, read back by `packed_of`)."""
         if self._file is None:
             return self._head(_PACKED) + rows.tobytes()
-        return self._append(pa.py_buffer(np.ascontiguousarray(rows).view(np.uint8)))
+        start = self._begin()
+        self._file.write(np.ascontiguousarray(rows).view(np.uint8))
+        return self._claim(start)
 
-    def _append(self, data: pa.Buffer) -> bytes:
+    def _begin(self) -> int:
+        """Moves to where the next deposit begins."""
         assert self._file is not None
         self._file.write(b"\0" * (-self._file.tell() % _ALIGNMENT))
-        claim = _Claim(str(self.path), self._file.tell(), data.size)
-        self._file.write(data)
+        return int(self._file.tell())
+
+    def _claim(self, start: int) -> bytes:
+        """The claim for what was written from `start` on."""
+        assert self._file is not None
+        claim = _Claim(str(self.path), start, self._file.tell() - start)
         return self._head(_SPILLED) + _encoder.encode(claim)
 
     def _head(self, kind: bytes) -> bytes:
@@ -110,11 +122,11 @@ class Spill:
         return _HEAD.pack(VERSION, kind, *self._order, self._count)
 
 
-def _stream(batch: pa.RecordBatch, options: pa.ipc.IpcWriteOptions | None) -> pa.Buffer:
+def _packed(batch: pa.RecordBatch) -> bytes:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
+    with pa.ipc.new_stream(sink, batch.schema, options=_LZ4) as writer:
         writer.write_batch(batch)
-    return sink.getvalue()
+    return sink.getvalue().to_pybytes()
 
 
 @lru_cache(maxsize=256)
