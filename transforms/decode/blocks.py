@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.dead_letters import MALFORMED, DeadLetter
-from transforms.decode.columns import Note, Origin, build_columns
+from transforms.decode.columns import Builder, Note
 from transforms.decode.faults import Fault
 from transforms.decode.secrets import scrub_batch
 from transforms.decode.structs import STRICT
@@ -110,36 +110,31 @@ def decode_one(
 
 
 def _decode(source: _Source, items: list[bytes], offsets: np.ndarray) -> Decoded:
-    parts: tuple[list[pa.RecordBatch], list[pa.RecordBatch]] = ([], [])
-    letters: list[DeadLetter] = []
+    builders = tuple(Builder(kind, source.path, source.ingest_time) for kind in (0, 1))
+    places: tuple[list[int], list[int]] = ([], [])  # of the builders' rows among the items
+    faults: dict[int, Fault] = {}
     empty = 0
     for start in range(0, len(items), CHUNK_LINES):
         lines = items[start : start + CHUNK_LINES]
-        places = offsets[start : start + CHUNK_LINES]
         chunk = _take_lines(source, lines)
         empty += chunk.empty
+        faults.update({start + row: fault for row, fault in chunk.faults.items()})
         for kind, taken in enumerate(chunk.rows):
             if not taken.rows:
                 continue
-            whole = len(taken.rows) == len(lines)
-            origin = Origin(
-                source.path,
-                source.ingest_time,
-                places if whole else places[taken.rows],
-                lines if whole else [lines[row] for row in taken.rows],
-            )
-            columns = build_columns(kind, taken.structs, taken.notes, origin)
-            parts[kind].append(columns.batch)
-            for position, fault in columns.faults.items():
-                fault.record_id = getattr(taken.structs[position], "id", None)
-                chunk.faults[taken.rows[position]] = fault
-        letters += (
-            _dead_letter(source, fault, lines[row], int(places[row])) for row, fault in sorted(chunk.faults.items())
-        )
-    batches = tuple(_concatenate(parts[kind]) for kind in (0, 1))
-    received = {kind: batch.num_rows if batch is not None else 0 for kind, batch in enumerate(batches)}
-    received[source.feed] += len(letters) + empty
-    return Decoded((batches[0], batches[1]), letters, received, empty)
+            received = lines if len(taken.rows) == len(lines) else [lines[row] for row in taken.rows]
+            rows = [start + row for row in taken.rows]
+            builders[kind].add(taken.structs, taken.notes, received, offsets[rows])
+            places[kind].extend(rows)
+    batches: list[pa.RecordBatch | None] = []
+    for kind, builder in enumerate(builders):
+        columns = builder.finish() if builder.count else None
+        batches.append(scrub_batch(columns.batch) if columns and columns.batch.num_rows else None)
+        faults.update({places[kind][row]: fault for row, fault in columns.faults.items()} if columns else {})
+    letters = [_dead_letter(source, fault, items[row], int(offsets[row])) for row, fault in sorted(faults.items())]
+    received_by_kind = {kind: batch.num_rows if batch is not None else 0 for kind, batch in enumerate(batches)}
+    received_by_kind[source.feed] += len(letters) + empty
+    return Decoded((batches[0], batches[1]), letters, received_by_kind, empty)
 
 
 def _take_lines(source: _Source, lines: list[bytes]) -> _Chunk:
@@ -202,13 +197,6 @@ def _merge(own: _Rows, structs: list[Any], refused: list[int]) -> None:
         del structs[row], own.rows[row]
     own.structs = structs
     own.notes = {row - bisect(gone, row): note for row, note in notes.items()}
-
-
-def _concatenate(parts: list[pa.RecordBatch]) -> pa.RecordBatch | None:
-    parts = [part for part in parts if part.num_rows]
-    if not parts:
-        return None
-    return scrub_batch(parts[0] if len(parts) == 1 else pa.concat_batches(parts))
 
 
 def _dead_letter(source: _Source, fault: Fault, line: bytes, offset: int) -> DeadLetter:

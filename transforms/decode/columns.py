@@ -53,38 +53,11 @@ class Note:
 
 
 @dataclass(slots=True)
-class Origin:
-    """Where the structs of a call come from.
-
-    Attributes:
-      source_file, ingest_time: of the block.
-      offsets: byte offset of each struct's record, int64.
-      lines: bytes of each struct's record as received.
-    """
-
-    source_file: str
-    ingest_time: int
-    offsets: np.ndarray
-    lines: Sequence[bytes]
-
-
-@dataclass(slots=True)
 class Columns:
     """A batch in the kind's record schema, and the rows that are not in it, with what is wrong with them."""
 
     batch: pa.RecordBatch
     faults: dict[int, Fault] = field(default_factory=dict)
-
-
-def build_columns(kind: int, structs: Sequence[Any], notes: dict[int, Note], origin: Origin) -> Columns:
-    """Makes the columns of structs of one kind; rows keep their order."""
-    builder = _Builder(kind, len(structs), origin)
-    for row, note in notes.items():
-        builder.residuals[row] = dict(note.residual)
-        if note.rendering is not None:
-            builder.flat.add(row)
-    builder.walk(KINDS[kind], structs, ())
-    return builder.finish(notes)
 
 
 def _set(item: msgspec.Struct) -> list[bool]:
@@ -98,18 +71,41 @@ def _blank(struct: type[msgspec.Struct]) -> msgspec.Struct:
     return struct(**required)
 
 
-class _Builder:
-    def __init__(self, kind: int, count: int, origin: Origin):
+class Builder:
+    """Columns of one kind of a block: structs are added by chunks and become values of plain Arrow types while they
+    are in the processor's cache; all else is done once, in `finish`."""
+
+    def __init__(self, kind: int, source_file: str, ingest_time: int):
+        """Args: kind of the records; the block's file and its time in microseconds."""
         self.kind = kind
-        self.count = count
-        self.origin = origin
+        self.source_file = source_file
+        self.ingest_time = ingest_time
         self.schema = RECORD_SCHEMAS[kind]
+        self.base = self.count = 0  # rows before this chunk, and with it
+        self.lines: list[bytes] = []
+        self.offsets: list[np.ndarray] = []
+        self.parts: dict[str, list[pa.Array]] = {}
+        self.filled: dict[str, int] = {}
         self.arrays: dict[str, pa.Array] = {}
         self.residuals: dict[int, dict[str, Any]] = {}
         self.faults: dict[int, Fault] = {}
-        self.flat: set[int] = set()  # rows of the forms that carry ids without their texts
-        self.renderings = np.full(count, CURRENT, np.int8)
+        self.flat: dict[int, int] = {}  # renderings of the rows whose form carries ids without their texts
+        self.legacy: list[int] = []
+        self.exact: dict[tuple[Path, int], Decimal] = {}
+        self.noted: dict[int, Note] = {}
         self.unreadable: dict[str, dict[int, str]] = {}
+
+    def add(self, structs: Sequence[Any], notes: dict[int, Note], lines: Sequence[bytes], offsets: np.ndarray) -> None:
+        """Adds a chunk of structs, with the bytes of each record as received and where they begin in the file."""
+        self.base, self.count = self.count, self.count + len(structs)
+        self.lines += lines
+        self.offsets.append(offsets)
+        self.noted = notes
+        for row, note in notes.items():
+            self.residuals[self.base + row] = dict(note.residual)
+            if note.rendering is not None:
+                self.flat[self.base + row] = note.rendering
+        self.walk(KINDS[self.kind], structs, ())
 
     def walk(self, struct: type[msgspec.Struct], objects: Sequence[Any], path: Path) -> Sequence[Any]:
         """Makes the columns of a struct's fields, and of the structs in it; returns the values of the first field."""
@@ -119,7 +115,7 @@ class _Builder:
             if isinstance(member, type) and issubclass(member, msgspec.Struct):
                 self._descend(member, values[name], (*path, name))
             elif (column := COLUMNS[self.kind].get((*path, name))) is not None:
-                self.arrays[column] = self._column(column, values[name], (*path, name))
+                self._append(column, self._column(column, values[name], (*path, name)))
         special = _SPECIAL.get((self.kind, path))
         if special is not None:
             special(self, values)
@@ -134,16 +130,27 @@ class _Builder:
         if None in first:
             for row, value in enumerate(first):
                 if value is None and objects[row] is not None and not any(_set(objects[row])):
-                    self.note(row, path, {})
+                    self.note(self.base + row, path, {})
+
+    def _append(self, column: str, values: pa.Array) -> None:
+        parts = self.parts.setdefault(column, [])
+        missing = self.base - self.filled.get(column, 0)
+        if missing:  # no record of the chunks before had the object that holds the field
+            parts.append(pa.nulls(missing, values.type))
+        parts.append(values)
+        self.filled[column] = self.base + len(values)
 
     def _column(self, column: str, values: Sequence[Any], path: Path) -> pa.Array:
         kind = self.schema.field(column).type
         if kind == TEXT:
             return pa.array(values, TEXT) if column != "detail" else self._raw_texts(values, path)
         if kind == TIME:
-            return self._times(column, values, path)
+            return pa.array(values, TEXT)
         if pa.types.is_decimal(kind):
-            return self._decimals(kind, values, path)
+            for row in self.noted:
+                if isinstance(values[row], Decimal):
+                    self.exact[path, self.base + row] = values[row]
+            return pa.array(np.array(values, np.float64))
         if pa.types.is_boolean(kind):
             return self._booleans(values, path)
         return self._integers(kind, values, path)
@@ -158,26 +165,9 @@ class _Builder:
                 fits = value is None or -bound <= value < bound
                 if not fits:
                     message = f"expected an integer of {kind.bit_width} bits, found a larger number"
-                    self.faults[row] = Fault("number_range", message, json_path(*path))
+                    self.faults[self.base + row] = Fault("number_range", message, json_path(*path))
                 fitting.append(value if fits else None)
             return pa.array(fitting, kind)
-
-    def _times(self, column: str, values: Sequence[str | None], path: Path) -> pa.Array:
-        times = parse_times(values)
-        for row in (*times.unreadable, *times.inexact):
-            self.note(row, path, values[row])
-        if times.unreadable:
-            self.unreadable[column] = times.unreadable
-        return times.values
-
-    def _decimals(self, kind: pa.Decimal128Type, values: Sequence[float | None], path: Path) -> pa.Array:
-        decimals = exact_decimals(values, kind.scale, lambda row: _exact_number(self.origin.lines[row], path))
-        for row, number in decimals.inexact.items():
-            self.note(row, path, number)
-        for row in decimals.too_large:
-            message = f"expected a number of up to {38 - kind.scale} digits before the point, found a larger one"
-            self.faults[row] = Fault("number_range", message, json_path(*path))
-        return decimals.values
 
     def _raw_texts(self, values: Sequence[msgspec.Raw], path: Path) -> pa.Array:
         """JSON texts as received, each on one line; null and absent are null. Nobody has looked at their UTF-8 yet."""
@@ -192,7 +182,7 @@ class _Builder:
         if not content.isascii():
             for row in _undecodable(content, pieces):
                 message = "expected UTF-8, found another byte sequence"
-                self.faults[row] = Fault("invalid_utf8", message, json_path(*path))
+                self.faults[self.base + row] = Fault("invalid_utf8", message, json_path(*path))
                 pieces[row], present[row] = b"", False
             content = b"".join(pieces)
         if b"\n" in content or b"\r" in content:
@@ -214,9 +204,9 @@ class _Builder:
             known = value is None or value in (0, 1)
             flags.append(bool(value) if known and value is not None else None)
             if type(value) is int:
-                self.renderings[row] = LEGACY
+                self.legacy.append(self.base + row)
             if not known:
-                self.note(row, path, value)
+                self.note(self.base + row, path, value)
         return pa.array(flags, pa.bool_())
 
     def note(self, row: int, path: Path, value: object) -> None:
@@ -234,9 +224,9 @@ class _Builder:
         unknown = set(pairs) - known
         if unknown:
             for row, (number, text) in enumerate(pairs):
-                if (number, text) in unknown and not (row in self.flat and text is None):
-                    self.note(row, (*path, "id"), number)
-                    self.note(row, (*path, "description"), text)
+                if (number, text) in unknown and not (self.base + row in self.flat and text is None):
+                    self.note(self.base + row, (*path, "id"), number)
+                    self.note(self.base + row, (*path, "description"), text)
 
     def require_time(self, column: str, name: str, rows: np.ndarray | None = None) -> None:
         """Finds rows (of the mask ``rows``, if given) whose deciding time is none or out of the valid range."""
@@ -254,44 +244,81 @@ class _Builder:
             message = "expected a time from 2000 to 2099, found one outside"
             self.faults[row] = Fault("time_range", message, json_path(name))
 
-    def renderings_by_time(self, texts: Sequence[str | None]) -> None:
+    def renderings_by_time(self, renderings: np.ndarray, texts: pa.StringArray) -> None:
+        lengths = pc.binary_length(texts).fill_null(_CURRENT_LENGTH).to_numpy(zero_copy_only=False)
         if self.kind:  # usage of the current stream may have a fraction
-            odd = [row for row, text in enumerate(texts) if text is not None and text[-1:] != "Z"]
-        elif set(map(len, filter(None, texts))) == {_CURRENT_LENGTH}:
-            return
+            odd = ~pc.ends_with(texts, "Z").fill_null(True).to_numpy(zero_copy_only=False)
         else:
-            odd = [row for row, text in enumerate(texts) if text is not None and len(text) != _CURRENT_LENGTH]
-        for row in odd:
-            rendering = LEGACY if len(texts[row] or "") == _LEGACY_LENGTH else REST
-            self.renderings[row] = max(rendering, self.renderings[row])
+            odd = lengths != _CURRENT_LENGTH
+        renderings[odd] = np.maximum(renderings[odd], np.where(lengths[odd] == _LEGACY_LENGTH, LEGACY, REST))
 
-    def finish(self, notes: dict[int, Note]) -> Columns:
-        """The batch of the rows that are not at fault."""
-        for row, note in notes.items():
-            if note.rendering is not None:
-                self.renderings[row] = note.rendering
-        origin, count = self.origin, self.count
-        hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, origin.lines), np.uint64, count)
-        lengths = np.fromiter(map(len, origin.lines), np.int64, count)
-        source = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([origin.source_file]))
+    def finish(self) -> Columns:
+        """The batch of the rows that are not at fault; at least one struct was added."""
+        count = self.count
+        texts = self._join()
+        renderings = np.full(count, CURRENT, np.int8)
+        (_finish_usage if self.kind else _finish_events)(self, texts, renderings)
+        renderings[list(self.flat)] = list(self.flat.values())
+        source = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([self.source_file]))
         self.arrays.update(
             extra=self._extra(),
-            rendering=pa.array(self.renderings),
-            content_hash=pa.array(hashes),
+            rendering=pa.array(renderings),
+            content_hash=pa.array(np.fromiter(map(xxhash.xxh3_64_intdigest, self.lines), np.uint64, count)),
             source_file=source,
-            byte_offset=pa.array(origin.offsets),
-            byte_length=pa.array(lengths),
-            ingest_time=pa.array(np.full(count, origin.ingest_time, np.int64)).cast(TIME),
+            byte_offset=pa.array(np.concatenate(self.offsets)),
+            byte_length=pa.array(np.fromiter(map(len, self.lines), np.int64, count)),
+            ingest_time=pa.array(np.full(count, self.ingest_time, np.int64)).cast(TIME),
         )
         arrays = [
             self.arrays[item.name] if item.name in self.arrays else pa.nulls(count, item.type) for item in self.schema
         ]
         batch = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
         if self.faults:
+            for row, fault in self.faults.items():
+                fault.record_id = batch.column(0)[row].as_py()
             keep = np.ones(count, bool)
             keep[list(self.faults)] = False
             batch = batch.filter(pa.array(keep))
         return Columns(batch, self.faults)
+
+    def _join(self) -> dict[str, pa.StringArray]:
+        """Joins the chunks' columns, times and decimals in their own types; returns the texts of the times."""
+        texts: dict[str, pa.StringArray] = {}
+        for path, column in COLUMNS[self.kind].items():
+            if column not in self.parts:
+                continue
+            parts, missing = self.parts.pop(column), self.count - self.filled[column]
+            if missing:
+                parts.append(pa.nulls(missing, parts[0].type))
+            values = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+            kind = self.schema.field(column).type
+            if kind == TIME:
+                texts[column] = values
+                values = self._times(column, values, path)
+            elif pa.types.is_decimal(kind):
+                values = self._decimals(kind, values.fill_null(np.nan).to_numpy(), path)
+            self.arrays[column] = values
+        return texts
+
+    def _times(self, column: str, values: pa.StringArray, path: Path) -> pa.Array:
+        times = parse_times(values)
+        for row in (*times.unreadable, *times.inexact):
+            self.note(row, path, values[row].as_py())
+        if times.unreadable:
+            self.unreadable[column] = times.unreadable
+        return times.values
+
+    def _decimals(self, kind: pa.Decimal128Type, values: np.ndarray, path: Path) -> pa.Array:
+        def received(row: int) -> Decimal | None:
+            return self.exact[path, row] if (path, row) in self.exact else _exact_number(self.lines[row], path)
+
+        decimals = exact_decimals(values, kind.scale, received)
+        for row, number in decimals.inexact.items():
+            self.note(row, path, number)
+        for row in decimals.too_large:
+            message = f"expected a number of up to {38 - kind.scale} digits before the point, found a larger one"
+            self.faults[row] = Fault("number_range", message, json_path(*path))
+        return decimals.values
 
     def _extra(self) -> pa.Array:
         if not self.residuals:
@@ -343,83 +370,86 @@ def _exact_number(line: bytes, path: Path) -> Decimal | None:
     return value if isinstance(value, Decimal) else None
 
 
-def _event(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
+def _finish_events(builder: Builder, texts: dict[str, pa.StringArray], renderings: np.ndarray) -> None:
     builder.require_time("event_time", "timestamp")
-    builder.renderings_by_time(values["timestamp"])
-    if any(values["user"]):
-        _user(builder, values)
-
-
-def _severity(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
-    builder.keep_texts(("event_severity",), values, SEVERITY_TEXTS)
-    rest = pc.is_in(builder.arrays["severity_received"], value_set=_REST_SEVERITIES)
-    if rest.true_count:
+    renderings[builder.legacy] = LEGACY
+    if "severity_received" in builder.arrays:
+        rest = pc.is_in(builder.arrays["severity_received"], value_set=_REST_SEVERITIES)
         rows = rest.to_numpy(zero_copy_only=False)
-        builder.renderings[rows] = np.maximum(builder.renderings[rows], REST)
+        renderings[rows] = np.maximum(renderings[rows], REST)
+    builder.renderings_by_time(renderings, texts["event_time"])
 
 
-def _source(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
+def _finish_usage(builder: Builder, texts: dict[str, pa.StringArray], renderings: np.ndarray) -> None:
+    starts, ends = texts["start_time"], texts["end_time"]
+    builder.require_time("end_time", "end_timestamp")
+    builder.renderings_by_time(renderings, pc.coalesce(ends, starts))
+    if not ends.null_count:
+        return
+    open_rows = ends.is_null().to_numpy(zero_copy_only=False)
+    builder.require_time("start_time", "start_timestamp", open_rows)
+    for row in np.flatnonzero(open_rows & starts.is_null().to_numpy(zero_copy_only=False)).tolist():
+        message = "expected end_timestamp or start_timestamp, found neither"
+        builder.faults[row] = Fault("missing_field", message, json_path("end_timestamp"))
+
+
+def _severity(builder: Builder, values: dict[str, Sequence[Any]]) -> None:
+    builder.keep_texts(("event_severity",), values, SEVERITY_TEXTS)
+
+
+def _source(builder: Builder, values: dict[str, Sequence[Any]]) -> None:
     names = values["name"]
     if any(name is not None for name in names):
         texts = list(values["description"])
         for row, name in enumerate(names):
             if name is not None:
-                builder.renderings[row] = LEGACY
+                builder.legacy.append(builder.base + row)
                 if texts[row] is not None:
-                    builder.note(row, ("event_source", "name"), name)
+                    builder.note(builder.base + row, ("event_source", "name"), name)
                 texts[row] = name if texts[row] is None else texts[row]
         values = {**values, "description": texts}
-        builder.arrays["source_received"] = pa.array(texts, TEXT)
+        builder.parts["source_received"][-1] = pa.array(texts, TEXT)
     builder.keep_texts(("event_source",), values, SOURCE_TEXTS)
 
 
-def _user(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
+def _user(builder: Builder, values: dict[str, Sequence[Any]]) -> None:
     """Keeps names of users that rendering would leave out or add, because the texts of log-ins carry them too."""
     users, kinds = values["user"], values["event_type"]
+    if not any(users):
+        return
     for row in [row for row, user in enumerate(users) if user is not None]:
         user = users[row]
         if kinds[row].id in LOGIN_TYPES and (user.id is None and user.name is None) != (user.username is None):
-            builder.note(row, ("user", "username"), user.username)
+            builder.note(builder.base + row, ("user", "username"), user.username)
 
 
-def _usage(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
-    starts, ends = values["start_timestamp"], values["end_timestamp"]
-    builder.require_time("end_time", "end_timestamp")
-    builder.renderings_by_time(ends)
+def _technology(builder: Builder, values: dict[str, Sequence[Any]]) -> None:
+    """Keeps radio access technologies for which tables have no name."""
     unknown = set(values["rat_type"]) - {*RATS, None}
     if unknown:
         for row, number in enumerate(values["rat_type"]):
             if number in unknown:
-                builder.note(row, ("rat_type",), number)
-    if None not in ends:
-        return
-    open_rows = np.fromiter((end is None for end in ends), bool, len(ends))
-    builder.require_time("start_time", "start_timestamp", open_rows)
-    for row in np.flatnonzero(open_rows).tolist():
-        if starts[row] is None:
-            message = "expected end_timestamp or start_timestamp, found neither"
-            builder.faults[row] = Fault("missing_field", message, json_path("end_timestamp"))
-    builder.renderings_by_time([None if end else start for end, start in zip(ends, starts, strict=True)])
+                builder.note(builder.base + row, ("rat_type",), number)
 
 
-def _traffic_type(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
+def _traffic_type(builder: Builder, values: dict[str, Sequence[Any]]) -> None:
     builder.keep_texts(("traffic_type",), values, TRAFFIC_TEXTS)
 
 
-def _currency(builder: _Builder, values: dict[str, Sequence[Any]]) -> None:
+def _currency(builder: Builder, values: dict[str, Sequence[Any]]) -> None:
     """Keeps that a known currency came without its code: tables fill it in."""
     if None not in values["code"]:
         return
-    for row, (number, code) in enumerate(zip(values["id"], values["code"], strict=True)):
+    for row, (number, code) in enumerate(zip(values["id"], values["code"], strict=True), builder.base):
         if code is None and number in CURRENCIES and row not in builder.flat:
             builder.note(row, ("currency", "code"), None)
 
 
-_SPECIAL: dict[tuple[int, Path], Callable[[_Builder, dict[str, Sequence[Any]]], None]] = {
-    (0, ()): _event,
+_SPECIAL: dict[tuple[int, Path], Callable[[Builder, dict[str, Sequence[Any]]], None]] = {
+    (0, ()): _user,
     (0, ("event_severity",)): _severity,
     (0, ("event_source",)): _source,
-    (1, ()): _usage,
+    (1, ()): _technology,
     (1, ("traffic_type",)): _traffic_type,
     (1, ("currency",)): _currency,
 }

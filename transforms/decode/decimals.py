@@ -42,7 +42,7 @@ class Decimals:
 
 
 def exact_decimals(
-    numbers: Sequence[float | Decimal | None], scale: int, received: Callable[[int], Decimal | None]
+    numbers: Sequence[float | Decimal | None] | np.ndarray, scale: int, received: Callable[[int], Decimal | None]
 ) -> Decimals:
     """Makes ``decimal128(38, scale)`` of a column of floats (or decimals, or None).
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from schemas.tables import TEXT, TIME
 
+_SLICE = 100
 _NAIVE_LENGTH = len("2020-11-10 08:59:19")
 _FORM = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d+))?\s?(Z|[+-]\d\d(?::?\d\d)?)?", re.IGNORECASE | re.ASCII
@@ -39,19 +40,25 @@ class Times:
     inexact: list[int] = field(default_factory=list)
 
 
-def parse_times(texts: Sequence[str | None]) -> Times:
+def parse_times(column: pa.StringArray) -> Times:
     """Parses a column of times; null stays null."""
-    column = pa.array(texts, TEXT)
     try:
         return Times(column.cast(TIME))
     except pa.ArrowInvalid:
         pass  # some rows have no zone or are odd: the next attempts tell
+    if len(column) > _SLICE:  # so that an odd time costs its slice only
+        parts = [parse_times(column.slice(start, _SLICE)) for start in range(0, len(column), _SLICE)]
+        times = Times(pa.concat_arrays([part.values for part in parts]))
+        for number, part in enumerate(parts):
+            times.unreadable.update({number * _SLICE + row: what for row, what in part.unreadable.items()})
+            times.inexact += (number * _SLICE + row for row in part.inexact)
+        return times
     naive = pc.equal(pc.binary_length(column), _NAIVE_LENGTH)
     zoned = pc.if_else(naive, pc.binary_join_element_wise(column, "Z", ""), column)
     try:
         return Times(zoned.cast(TIME))
     except pa.ArrowInvalid:
-        return _row_by_row(texts)
+        return _row_by_row(column.to_pylist())
 
 
 def _row_by_row(texts: Sequence[str | None]) -> Times:
