@@ -14,8 +14,9 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from pipelines.options import check_options
+from pipelines.reasons_file import read_reasons
 from schemas.file_systems import missing_client
-from schemas.reasons import REASON_TABLE, Reason, ReasonsError, load_reasons, reason_names
+from schemas.reasons import REASON_TABLE, Reason, ReasonsError, reason_names
 from schemas.records import FEEDS
 from schemas.streams import Stream
 from schemas.streams_file import StreamsFileError
@@ -189,7 +190,7 @@ def _readable(option: str, paths: str | None, mistakes: list[str]) -> str | None
 
 def _reasons(path: str | None, mistakes: list[str]) -> tuple[Reason, ...]:
     try:
-        return load_reasons(path)
+        return read_reasons(path)
     except ReasonsError as error:
         mistakes.extend(str(error).splitlines())
         return REASON_TABLE

@@ -75,8 +75,12 @@ REASON_TABLE: tuple[Reason, ...] = _parse(
 """The built-in rows, in the order in which they are tried."""
 
 
-def load_reasons(path: str | None = None) -> tuple[Reason, ...]:
+def load_reasons(path: str | None = None, content: bytes | None = None) -> tuple[Reason, ...]:
     """The table to classify with: the operator's rows of `path` first, so that they win, then the built-in ones.
+
+    Args:
+      path: the operator's file; None: the built-in rows only.
+      content: what stands in the file, where the caller has read it (an object store); else it is read here.
 
     Raises:
       ReasonsError: the file cannot be read or holds a mistake; the message lists all of them.
@@ -84,7 +88,7 @@ def load_reasons(path: str | None = None) -> tuple[Reason, ...]:
     if path is None:
         return REASON_TABLE
     try:
-        content = Path(path).read_bytes()
+        content = Path(path).read_bytes() if content is None else content
     except OSError as error:
         raise ReasonsError(f"{path}: cannot be read ({error.strerror}); give a YAML file of reasons") from error
     return _parse(path, content) + REASON_TABLE

@@ -1,9 +1,9 @@
 """The record schemas: what decode makes of a raw record, complete and lossless (secrets apart).
 
-A *batch* is a `pyarrow.RecordBatch` in one of these schemas. Every received field is a column here, or inside ``detail``
-(valid JSON), or in ``extra``: a JSON object that, merged recursively over the record that the columns render, restores the
-input (unknown fields, texts that differ from the canonical ones, numbers that exceed a column's scale). ``detail`` and
-``extra`` are always valid JSON or null.
+A *batch* is a `pyarrow.RecordBatch` in one of these schemas. Every received field is a column here, or inside
+``detail`` (valid JSON), or in ``extra``: a JSON object that, merged recursively over the record that the columns
+render, restores the input (unknown fields, texts that differ from the canonical ones, numbers that exceed a column's
+scale). ``detail`` and ``extra`` are always valid JSON or null.
 """
 
 from __future__ import annotations

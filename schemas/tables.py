@@ -4,7 +4,8 @@ The BigQuery schema, the Avro schema, ``docs/tables.md`` and every Parquet part 
 (`schemas.derive`). Schema changes are additive and nullable; readers go by column name.
 
 Units: MB = 10^6 bytes (inferred: emnify states "MB" and six decimals, nowhere MB or MiB), SMS = messages. Times are
-microseconds, UTC. Cost is `decimal128(38, 10)` in the currency beside it, volume `decimal128(38, 6)` in the unit beside it.
+microseconds, UTC. Cost is `decimal128(38, 10)` in the currency beside it, volume `decimal128(38, 6)` in the unit
+beside it.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ EVENTS = Table(
         ("reason", TEXT, "normalised reason (docs/reasons.md); null where there is none"),
         ("reason_domain", TEXT, "device, connectivity, account, application or platform"),
         ("description", TEXT, "free text of the event"),
-        ("device_state", TEXT, "state that the event puts the device in: attached, online, offline, blocked; else null"),
+        ("device_state", TEXT, "state that it puts the device in: attached, online, offline, blocked; else null"),
         *_ORGANISATION,
         ("user_id", ID, "user whose credentials caused the event"),
         ("user_username", TEXT, "login of that user (personal data); on types 6 and 7 also out of the text"),
@@ -152,7 +153,7 @@ EVENTS = Table(
         ("breakout_status", TEXT, "its status: UP, DOWN, ... (27)"),
         ("source_ip", TEXT, "address that the API call or login came from"),
         ("detail", TEXT, "detail as received, valid JSON; secrets replaced"),
-        ("extra", TEXT, "JSON object: received fields that no column holds; merged over the columns it restores the record"),
+        ("extra", TEXT, "JSON object: received fields that no column holds; merged over the columns: the record"),
         *_LINEAGE,
     ),
     partition="hour",
@@ -209,7 +210,8 @@ USAGE = Table(
 
 DEVICE_USAGE_HOURLY = Table(
     name="device_usage_hourly",
-    description="Usage and cost of a device in an hour: a partial sum of one writer and pane. Add rows up; never count them.",
+    description="Usage and cost of a device in an hour: a partial sum of one writer and pane. Add rows up, never count "
+    "them.",
     schema=_schema(
         ("hour", TIME, "UTC hour"),
         ("organisation_id", ID, "key"),
@@ -246,7 +248,8 @@ DEVICE_USAGE_HOURLY = Table(
         "tariff_id", "ratezone_id", "currency",
     ),
     labels=(
-        "organisation_name", "endpoint_name", "tags", "iccid", "operator_name", "country", "tariff_name", "ratezone_name",
+        "organisation_name", "endpoint_name", "tags", "iccid", "operator_name", "country", "tariff_name",
+        "ratezone_name",
     ),
     sums=("volume_rx", "volume_tx", "volume_total", "cost", "records", "unpriced_records"),
 )  # fmt: skip
@@ -290,7 +293,8 @@ DEVICE_EVENTS_HOURLY = Table(
 
 DEAD_LETTERS = Table(
     name="dead_letters",
-    description="A record that is at fault, with its original bytes: malformed input, losers of id conflicts, refused deliveries.",
+    description="A record that is at fault, with its original bytes: malformed input, losers of id conflicts, refused "
+    "deliveries.",
     schema=_schema(
         ("id", TEXT, "digest of feed, file or message, byte_offset, stream and payload: the same in a second run"),
         ("kind", TEXT, "malformed, conflict or delivery"),

@@ -15,7 +15,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "schemas": set(),
     "transforms": {"schemas"},
     "simulator": {"schemas"},
-    "warehouse": {"schemas"},
+    "warehouse": {"schemas", "transforms"},
     "pipelines": {"schemas", "transforms", "simulator", "warehouse"},
     "templates": {"schemas", "pipelines"},
     "benchmarks": {"schemas", "transforms", "simulator", "warehouse", "pipelines"},

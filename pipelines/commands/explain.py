@@ -14,8 +14,9 @@ from rich.text import Text
 
 from pipelines.commands.errors import mistakes
 from pipelines.commands.trace import Sending, Trace, sendings, trace
+from pipelines.reasons_file import read_reasons
 from pipelines.screen import console_of, print_line
-from schemas.reasons import ReasonsError, load_reasons, reason_names
+from schemas.reasons import ReasonsError, reason_names
 from schemas.streams import Stream
 from transforms.dead_letters import DeadLetter
 from transforms.read import InputError, expand_inputs, plan_blocks, read_plan
@@ -56,7 +57,7 @@ def command(
     only in a run.
     """
     with mistakes(ReasonsError, StreamsFileError):
-        table = load_reasons(reasons)
+        table = read_reasons(reasons)
         definitions = load_streams(streams, reasons=reason_names(table)) if streams else []
     console = console_of()
     shown = 0

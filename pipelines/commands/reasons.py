@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from pipelines.commands.errors import mistakes
+from pipelines.reasons_file import read_reasons
 from pipelines.screen import console_of, print_line, print_prose, print_table, table_of
-from schemas.reasons import OTHER_REASON, REASON_TABLE, SOURCE_DOMAINS, ReasonsError, load_reasons
+from schemas.reasons import OTHER_REASON, REASON_TABLE, SOURCE_DOMAINS, ReasonsError
 
 
 @click.command()
@@ -17,7 +18,7 @@ def command(file: str | None) -> int:
     Texts are regular expressions on an event's description in lower case.
     """
     with mistakes(ReasonsError):
-        table = load_reasons(file)
+        table = read_reasons(file)
     console = console_of()
     shown = table_of(("reason", "domain", "types", "text"))
     shown.columns[0].no_wrap = shown.columns[1].no_wrap = True

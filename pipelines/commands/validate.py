@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from pipelines.commands.errors import MISTAKES, mistakes
+from pipelines.reasons_file import read_reasons
 from pipelines.screen import console_of, print_line, print_prose
-from schemas.reasons import ReasonsError, load_reasons, reason_names
+from schemas.reasons import ReasonsError, reason_names
 from schemas.streams import Stream
 from transforms.route.definitions import StreamsFileError, load_streams
 from transforms.route.explain import describe
@@ -21,7 +22,7 @@ def command(file: str, reasons: str | None) -> int:
     Every mistake is reported with line and column; exit code 2. No destination is touched.
     """
     with mistakes(ReasonsError):
-        names = reason_names(load_reasons(reasons))
+        names = reason_names(read_reasons(reasons))
     try:
         streams = load_streams(file, reasons=names)
     except StreamsFileError as error:
