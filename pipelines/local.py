@@ -5,14 +5,21 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import shlex
 import shutil
+import sys
 import tempfile
 import time
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, WorkerOptions
+from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.job.utils import dict_to_struct
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from rich.console import Console
 
+from pipelines import worker
 from pipelines.job import Build, Job, write_meta
 from pipelines.lock import locked
 from pipelines.options import StreamerOptions
@@ -43,7 +50,8 @@ def run_local(job: Job, build: Build, console: Console) -> int:
             write_meta(job.run)
             _sweep_temporary(job)
             waited = deliver_waiting(job.run.output, job.streams, except_writer=job.run.writer)
-            pipeline = beam.Pipeline(runner="FnApiRunner", options=local_options(job))
+            options = local_options(job)
+            pipeline = beam.Pipeline(runner=local_runner(options), options=options)
             build(pipeline, job)
             with Progress(console, spill, sum(file.size for file in job.inputs), len(job.plans)):
                 pipeline.run().wait_until_finish()
@@ -63,11 +71,26 @@ def local_options(job: Job) -> PipelineOptions:
         processes = (os.cpu_count() or 1) if large else 1
     direct = options.view_as(DirectOptions)
     direct.direct_num_workers = processes
-    direct.direct_running_mode = "multi_processing" if processes > 1 else "in_memory"
+    direct.direct_running_mode = "in_memory"  # else Beam would replace the environment of `local_runner`
     options.view_as(SetupOptions).save_main_session = False
     # A worker process reports what fails through its bundle; its other lines would tear the progress apart.
     options.view_as(WorkerOptions).default_sdk_harness_log_level = "CRITICAL"
     return options
+
+
+def local_runner(options: PipelineOptions) -> FnApiRunner:
+    """Returns the runner for `local_options`: in this process, or with worker processes (`pipelines.worker`)."""
+    if options.view_as(DirectOptions).direct_num_workers == 1:
+        return FnApiRunner()
+    command = shlex.join([sys.executable, "-m", worker.__name__])
+    # Beam tells worker processes no options by itself: they would not know the address of an object store. Numbers
+    # become floats on this way, which options do not accept; no worker needs one.
+    told = {name: value for name, value in options.get_all_options(drop_default=True).items()
+            if isinstance(value, str | bool)}  # fmt: skip
+    provision = beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=dict_to_struct(told))
+    return FnApiRunner(
+        SubprocessSDKEnvironment.from_command_string(command), provision_info=ExtendedProvisionInfo(provision)
+    )
 
 
 def _fresh_spill(job: Job) -> str:

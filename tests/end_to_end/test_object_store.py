@@ -1,0 +1,262 @@
+"""Feeds, streams file, output and a stream's own path in object stores: the same rows and bytes as on a disk."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import google.auth
+import pytest
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
+from google.auth.credentials import AnonymousCredentials
+
+from pipelines import commands
+from tests.emulators import AWS_CREDENTIALS, s3_emulator, storage_emulator
+from tests.end_to_end import jobs, runs
+from warehouse.remote import local_copy
+
+BUCKET = "acme-iot"
+PLACES = {"source_file", "ingest_time", "id", "published_time"}
+"""Columns that name the input file, or when it was written."""
+
+
+class Store:
+    """An object store with a feed in it, and what one local run made of the same feed.
+
+    Attributes:
+      root: URL of the bucket.
+      local: the output directory of the local run.
+      printed: what the run into ``output`` printed.
+    """
+
+    def __init__(self, scheme: str, local: Path, feed: Path) -> None:
+        self.root, self.local = f"{scheme}://{BUCKET}", local
+        for path in sorted(feed.rglob("*")):
+            if path.is_file():
+                self.put(f"raw/{path.relative_to(feed)}", path.read_bytes())
+        self.days = sorted(path.name for path in (feed / "events").iterdir())
+        self.printed = self.run("output")
+
+    def put(self, name: str, content: bytes) -> None:
+        with FileSystems.create(f"{self.root}/{name}", compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            file.write(content)
+
+    def read(self, name: str) -> bytes:
+        with FileSystems.open(f"{self.root}/{name}", compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            return bytes(file.read())
+
+    def below(self, directory: str) -> dict[str, bytes]:
+        """The objects below a directory by their relative name."""
+        prefix = f"{self.root}/{directory}/"
+        (match,) = FileSystems.match([f"{prefix}**"])
+        names = [found.path.removeprefix(self.root + "/") for found in match.metadata_list]
+        return {name.removeprefix(f"{directory}/"): self.read(name) for name in names}
+
+    def streams(self, output: str, state: str = "running") -> str:
+        listed = streams(f"{self.root}/partner/{output}", state)
+        self.put("streams.yaml", json.dumps({"streams": listed}).encode())
+        return f"{self.root}/streams.yaml"
+
+    def run(self, output: str, day: str = "*", state: str = "running") -> str:
+        done = jobs.start(
+            f"--events={self.root}/raw/events/{day}/*", f"--usage={self.root}/raw/usage/{day}/*",
+            f"--streams={self.streams(output, state)}", f"--output={self.root}/{output}",
+        )  # fmt: skip
+        assert done.code == 0, done.text
+        return done.text
+
+
+def streams(partner: str, state: str = "running") -> list[dict[str, Any]]:
+    """Three streams of the output directory, and one with a path of its own."""
+    files = {"type": "files"}
+    return [
+        {"name": "archive", "content": "usage", "format": "parquet", "destination": files},
+        {"name": "warnings", "content": "events", "shape": "emnify", "filter": {"min_severity": "WARN"},
+         "destination": files},
+        {"name": "sums", "content": "device_usage_hourly", "destination": {"type": "warehouse"}},
+        {"name": "partner", "content": "usage", "shape": "csv", "format": "csv", "filter": {"traffic_type": "data"},
+         "state": state, "destination": {"type": "files", "path": partner}},
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two days of a small feed with all that reads back from it: duplicates, conflicts, dead letters."""
+    directory = tmp_path_factory.mktemp("feed")
+    runs.feed(
+        directory, devices=8, days=2, seed=5, duplicates=0.05, conflicts=0.02, malformed=0.02, late=0.1, shuffled=0.5
+    )
+    return directory
+
+
+@pytest.fixture(scope="module")
+def local(feed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run on this machine's disk; its ``partner`` directory is that of the stream ``partner``."""
+    directory = tmp_path_factory.mktemp("local")
+    file = directory / "streams.yaml"
+    file.write_text(json.dumps({"streams": streams(f"{directory}/partner")}))
+    jobs.run(directory / "output", events=f"{feed}/events/*/*", usage=f"{feed}/usage/*/*", streams=file)
+    return directory / "output"
+
+
+@pytest.fixture(scope="module")
+def cloud_storage(feed: Path, local: Path) -> Iterator[Store]:
+    with storage_emulator(BUCKET) as address, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", address)
+        patch.setattr(google.auth, "default", lambda **_: (AnonymousCredentials(), BUCKET))
+        yield Store("gs", local, feed)
+
+
+@pytest.fixture(scope="module")
+def s3(feed: Path, local: Path) -> Iterator[Store]:
+    with s3_emulator() as address, pytest.MonkeyPatch.context() as patch:
+        import boto3
+
+        for name, value in {**AWS_CREDENTIALS, "AWS_ENDPOINT_URL_S3": address}.items():
+            patch.setenv(name, value)
+        place = {"LocationConstraint": AWS_CREDENTIALS["AWS_DEFAULT_REGION"]}
+        boto3.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=place)
+        FileSystems.set_options(PipelineOptions())
+        yield Store("s3", local, feed)
+
+
+@pytest.fixture(scope="module", params=["cloud_storage", "s3"])
+def store(request: pytest.FixtureRequest) -> Store:
+    """Each object store, with a run over both days in ``output``."""
+    store: Store = request.getfixturevalue(request.param)
+    return store
+
+
+def rows_of(output: Path, table: str) -> list[tuple[Any, ...]]:
+    return runs.rows(output, table, PLACES)
+
+
+def same_as_local(store: Store, output: str) -> None:
+    """Tables row by row; streams byte by byte, where they do not name the input file."""
+    with local_copy(f"{store.root}/{output}", whole=True) as copy:
+        for table in set(runs.ALL_TABLES) - {"inputs"}:
+            assert rows_of(copy, table) == rows_of(store.local, table), table
+        assert inputs_of(copy) == inputs_of(store.local)
+        found, expected = runs.stream_bytes(copy), runs.stream_bytes(store.local)
+        assert list(found) == list(expected)
+        assert archive(copy) == archive(store.local)
+        named = {path for path in expected if path.startswith("archive/")}
+        assert named != set(expected)
+        assert [path for path in set(expected) - named if found[path] != expected[path]] == []
+    assert store.below(f"partner/{output}") == files_below(store.local.parent / "partner")
+
+
+def inputs_of(output: Path) -> list[tuple[Any, ...]]:
+    return runs.ask(output, "SELECT * EXCLUDE (file), parse_filename(file) FROM inputs ORDER BY ALL")
+
+
+def archive(output: Path) -> list[tuple[Any, ...]]:
+    glob = f"{output}/streams/archive/**/*.parquet"
+    names = "source_file, ingest_time"
+    return duckdb.sql(
+        f"SELECT * EXCLUDE ({names}) FROM read_parquet('{glob}', filename = false) ORDER BY ALL"
+    ).fetchall()
+
+
+def files_below(directory: Path) -> dict[str, bytes]:
+    paths = (path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in paths}
+
+
+def command(*arguments: str) -> jobs.Done:
+    """What a command of ``data-streamer`` prints, and its exit code."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        code = commands.main(list(arguments))
+    return jobs.Done(code, printed.getvalue())
+
+
+def test_same_rows_and_streams_as_on_a_disk(store: Store) -> None:
+    same_as_local(store, "output")
+
+
+def test_the_report_lies_beside_the_tables(store: Store) -> None:
+    output = f"{store.root}/output"
+    assert f"report      {output}/report.html" in store.printed and "warehouse.duckdb" not in store.printed
+    before = store.read("output/report.html")
+    assert b"<html" in before
+    done = command("report", output)
+    assert (done.code, done.text.strip()) == (0, f"{output}/report.html")
+    assert store.read("output/report.html") == before
+
+
+def test_readers_take_the_remote_directory(store: Store) -> None:
+    output = f"{store.root}/output"
+    done = command("audit", output)
+    assert done.code == 0 and "balanced" in done.text, done.text
+    assert "stream partner: " in done.text and "recounted in its files" in done.text
+    (rows,) = runs.ask(store.local, "SELECT count(*), max(endpoint_id) FROM usage")
+    done = command("sql", output, "SELECT count(*) AS n FROM usage", "--format=csv")
+    assert done.text == f"n\n{rows[0]}\n"
+    done = command("device", output, str(rows[1]))
+    assert done.code == 0 and "found by endpoint id" in done.text
+
+
+def test_the_audit_reads_the_streams_own_path(store: Store) -> None:
+    name = f"partner/output/{min(store.below('partner/output'))}"
+    content = store.read(name)
+    store.put(name, content + b"x")
+    done = command("audit", f"{store.root}/output")
+    store.put(name, content)
+    assert done.code == 1 and f"{store.root}/{name} has grown" in done.text
+
+
+def test_mistakes_about_remote_paths_are_found_before_the_run(store: Store) -> None:
+    scheme = store.root.partition(":")[0]
+    done = jobs.start(
+        f"--events={store.root}/nothing/*", f"--streams={store.root}/none.yaml", f"--output={scheme}://no-bucket/x"
+    )
+    assert done.code == 2
+    for text in (
+        f"--events={store.root}/nothing/*: matches no file", f"{store.root}/none.yaml:1:1", "cannot be read",
+        f"--output: {scheme}://no-bucket/x cannot be listed", "3 mistakes found; nothing was started.",
+    ):  # fmt: skip
+        assert text in done.text
+    for name in ("audit", "report", "sql", "device"):
+        done = command(name, f"{store.root}/nothing", *{"sql": ["SHOW TABLES"], "device": ["1"]}.get(name, []))
+        assert done.code == 2 and "expected an output directory" in done.text, done.text
+
+
+def test_a_second_run_leaves_the_same(cloud_storage: Store) -> None:
+    before = cloud_storage.below("output")
+    cloud_storage.run("output")
+    assert set(cloud_storage.below("output")) == set(before)
+    same_as_local(cloud_storage, "output")
+
+
+def test_day_by_day_finds_the_committed_ids(cloud_storage: Store, feed: Path, local: Path, tmp_path: Path) -> None:
+    for day in cloud_storage.days:
+        cloud_storage.run("daily", day)
+        given = {name: f"{feed}/{name}/{day}/*" for name in runs.RECORD_TABLES}
+        jobs.run(tmp_path / "daily", **given)
+    with local_copy(f"{cloud_storage.root}/daily", whole=True) as copy:
+        for table in (*runs.RECORD_TABLES, "dead_letters"):
+            assert rows_of(copy, table) == rows_of(tmp_path / "daily", table), table
+            assert len(rows_of(copy, table)) == len(rows_of(local, table))
+    assert command("audit", f"{cloud_storage.root}/daily").code == 0
+
+
+def test_a_paused_stream_waits_in_the_store_and_is_delivered(cloud_storage: Store) -> None:
+    output = f"{cloud_storage.root}/waiting"
+    cloud_storage.run("waiting", state="paused")
+    assert cloud_storage.below("partner/waiting") == {}
+    assert cloud_storage.below("waiting/pending") != {}
+    done = command("deliver", output, f"--streams={cloud_storage.streams('waiting', 'paused')}")
+    assert done.code == 0 and "paused" in done.text
+    done = command("deliver", output, f"--streams={cloud_storage.streams('waiting')}")
+    assert done.code == 0, done.text
+    assert cloud_storage.below("waiting/pending") == {}
+    assert cloud_storage.below("partner/waiting") == files_below(cloud_storage.local.parent / "partner")
+    assert command("audit", output).code == 0
