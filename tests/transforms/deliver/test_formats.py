@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from transforms.deliver.shapes import SHAPES
 from transforms.deliver.shapes.columns import EVENT_COLUMNS, USAGE_COLUMNS
 
 COST = Decimal("0.0018851200")
+START = datetime(2026, 10, 1, tzinfo=UTC)
 PAIRS = [
     (form, shape, content)
     for form in formats.FORMATS
@@ -59,6 +60,21 @@ def test_ndjson_is_gzip_without_time_or_name() -> None:
     data = formats.encode("ndjson", "emnify", "usage", rows_of("usage", {}, {"usage_id": 2}))
     assert data[:2] == b"\x1f\x8b" and data[3:8] == bytes(5)
     assert [json.loads(line)["id"] for line in gzip.decompress(data).splitlines()] == [333333333333333, 2]
+
+
+def test_a_large_part_has_each_row_once_with_its_own_times() -> None:
+    count = formats._LINES_AT_ONCE + 1500
+    seconds = [number % 700 for number in range(count)]
+    ends = [None if number % 900 == 7 else START + timedelta(seconds=second) for number, second in enumerate(seconds)]
+    one = rows_of("usage", {"end_time": None})
+    rows = pa.concat_batches([one] * count)
+    rows = rows.set_column(rows.schema.get_field_index("usage_id"), "usage_id", pa.array(range(count), pa.int64()))
+    kind = one.schema.field("end_time")
+    rows = rows.set_column(rows.schema.get_field_index("end_time"), kind, pa.array(ends, kind.type))
+    lines = gzip.decompress(formats.encode("ndjson", "table", "usage", rows)).splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [row["usage_id"] for row in found] == list(range(count))
+    assert [row["end_time"] for row in found] == [end and end.strftime("%Y-%m-%dT%H:%M:%SZ") for end in ends]
 
 
 def test_json_is_one_array() -> None:
@@ -124,6 +140,15 @@ def test_duckdb_reads_csv_ndjson_and_parquet(tmp_path: Path) -> None:
             ('a "b",\nc', "V1", "Internal Test Data Plan", COST, end),
             ("Example Device", None, "", COST, end),
         ], form
+
+
+def test_parquet_has_statistics_of_numbers_and_times_only() -> None:
+    data = formats.encode("parquet", "table", "usage", rows_of("usage", {}, {"usage_id": 2}))
+    group = pa.parquet.ParquetFile(pa.BufferReader(data)).metadata.row_group(0)
+    columns = {group.column(number).path_in_schema: group.column(number) for number in range(group.num_columns)}
+    with_statistics = {name for name, column in columns.items() if column.is_stats_set}
+    assert {"hour", "usage_id", "organisation_id", "endpoint_id", "end_time"} <= with_statistics
+    assert not {"iccid", "imsi", "operator_name", "extra"} & with_statistics
 
 
 def test_parquet_keeps_types_and_says_utc() -> None:
