@@ -28,6 +28,7 @@ def arguments(feeds: Path, output: Path) -> list[str]:
     return [*given, f"--streams={runs.STREAMS}", f"--output={output}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [claims.INLINE_BYTES, 20_000], ids=["usual", "many small claims"])
 def test_same_rows_and_files_without_a_shared_disk(
     feeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
