@@ -169,6 +169,7 @@ def _below_output(files: dict[str, bytes]) -> dict[str, bytes]:
     return {path: data for path, data in files.items() if path.startswith("/output/")}
 
 
+@pytest.mark.slow
 def test_a_paused_stream_stays_paused(paused: Site) -> None:
     waits = paused.pending()["warnings"]
     paused.run(paused.second, paused.inside("paused"))
@@ -190,6 +191,7 @@ def test_the_same_run_again_leaves_no_stale_pending(paused: Site, whole: dict[st
     assert audit(paused.output).ok
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_where_the_last_one_delivered(site: Site, whole: dict[str, bytes]) -> None:
     site.run(site.first, site.streams())
     site.target.rename(site.directory / "gone")
@@ -200,6 +202,7 @@ def test_a_run_that_fails_where_the_last_one_delivered(site: Site, whole: dict[s
     assert audit(site.output).ok
 
 
+@pytest.mark.slow
 def test_order_of_what_waits(paused: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """By hour, whichever run they are of: the second day's files hold late records of the first."""
     paused.run(paused.second, paused.inside("paused"))
@@ -240,6 +243,7 @@ def test_a_delivery_that_is_killed_is_repeated(
         assert audit(paused.output).ok
 
 
+@pytest.mark.slow
 def test_records_of_a_stream_that_is_defined_no_more_stay(paused: Site) -> None:
     waits = paused.pending()["warnings"]
     other = jobs.write_streams(paused.directory / "other.yaml", {"name": "good", "content": "events"})

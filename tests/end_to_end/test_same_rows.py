@@ -12,6 +12,8 @@ import pytest
 from tests.end_to_end import jobs, runs
 from warehouse.audit import audit
 
+pytestmark = pytest.mark.slow
+
 TABLES = (*runs.RECORD_TABLES, "device_usage_hourly", "device_events_hourly")
 
 
