@@ -19,6 +19,7 @@ from transforms.dead_letters import MALFORMED, DeadLetter
 from transforms.decode.columns import Builder, Note
 from transforms.decode.faults import Fault
 from transforms.decode.secrets import scrub_batch
+from transforms.decode.shared import Shared
 from transforms.decode.structs import STRICT
 from transforms.decode.tolerant import Taken, take_json, take_row
 
@@ -69,6 +70,7 @@ class _Rows:
     rows: list[int] = field(default_factory=list)
     structs: list[Any] = field(default_factory=list)
     notes: dict[int, Note] = field(default_factory=dict)
+    numbers: np.ndarray | None = None  # of the shared objects, where they are known
 
     def add(self, row: int, taken: Taken) -> None:
         if taken.note is not None:
@@ -116,7 +118,7 @@ def _decode(source: _Source, items: list[bytes], offsets: np.ndarray) -> Decoded
     empty = 0
     for start in range(0, len(items), CHUNK_LINES):
         lines = items[start : start + CHUNK_LINES]
-        chunk = _take_lines(source, lines)
+        chunk = _take_lines(source, lines, builders[source.feed].shared)
         empty += chunk.empty
         faults.update({start + row: fault for row, fault in chunk.faults.items()})
         for kind, taken in enumerate(chunk.rows):
@@ -124,7 +126,7 @@ def _decode(source: _Source, items: list[bytes], offsets: np.ndarray) -> Decoded
                 continue
             received = lines if len(taken.rows) == len(lines) else [lines[row] for row in taken.rows]
             rows = [start + row for row in taken.rows]
-            builders[kind].add(taken.structs, taken.notes, received, offsets[rows])
+            builders[kind].add(taken.structs, taken.numbers, taken.notes, received, offsets[rows])
             places[kind].extend(rows)
     batches: list[pa.RecordBatch | None] = []
     for kind, builder in enumerate(builders):
@@ -137,7 +139,7 @@ def _decode(source: _Source, items: list[bytes], offsets: np.ndarray) -> Decoded
     return Decoded((batches[0], batches[1]), letters, received_by_kind, empty)
 
 
-def _take_lines(source: _Source, lines: list[bytes]) -> _Chunk:
+def _take_lines(source: _Source, lines: list[bytes], shared: Shared) -> _Chunk:
     """Decodes a chunk's lines: the strict decoder in one sweep, resumed after each line that it refuses."""
     chunk = _Chunk((_Rows(), _Rows()), {}, 0)
     if source.header is not None:
@@ -145,11 +147,18 @@ def _take_lines(source: _Source, lines: list[bytes]) -> _Chunk:
         return chunk
     structs, refused = _sweep(STRICT[source.feed], lines, HEADROOM)
     own = chunk.rows[source.feed]
+    decoded = np.ones(len(lines), bool)
+    decoded[refused] = False
+    numbers = np.full((len(shared.fields), len(lines)), -1, np.int32)
+    numbers[:, decoded] = shared.numbers(list(filter(None, structs)) if refused else structs)
+    refused = np.flatnonzero(numbers.min(axis=0) < 0).tolist()
     if not refused:
-        own.rows, own.structs = list(range(len(lines))), structs
+        own.rows, own.structs, own.numbers = list(range(len(lines))), structs, numbers
         return chunk
     _take_one_by_one(source, chunk, refused, lines)
+    numbers[:, own.rows] = shared.numbers(own.structs)
     _merge(own, structs, refused)
+    own.numbers = numbers[:, own.rows]
     return chunk
 
 

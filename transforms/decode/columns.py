@@ -8,7 +8,7 @@ record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
@@ -21,23 +21,16 @@ import pyarrow.compute as pc
 import xxhash
 from msgspec.structs import astuple
 
-from schemas.lookups import CURRENCIES, RATS
 from schemas.records import CURRENT, END_TIME, FIRST_TIME, LEGACY, RECORD_SCHEMAS, REST
 from schemas.tables import TEXT, TIME
-from transforms.decode.decimals import exact_decimals
+from transforms.decode.decimals import exact_decimals, exact_number
 from transforms.decode.faults import Fault, json_path
+from transforms.decode.particulars import SPECIAL, finish_events, finish_usage
 from transforms.decode.paths import COLUMNS
-from transforms.decode.structs import KINDS, fields
+from transforms.decode.shared import Shared
+from transforms.decode.structs import KINDS, SHARED, fields
 from transforms.decode.times import parse_times
 
-SEVERITY_TEXTS = {(0, "INFO"), (1, "WARN"), (2, "CRITICAL"), (0, "Info"), (1, "Warn"), (2, "Critical"), (None, None)}
-SOURCE_TEXTS = {(0, "Network"), (1, "Policy Control"), (2, "API"), (None, None)}
-TRAFFIC_TEXTS = {(5, "Data"), (6, "SMS")}
-"""Ids with the text that rendering gives back for them; other pairs are kept in ``extra``."""
-LOGIN_TYPES = (6, 7)
-"""Event types whose text names the user."""
-
-_REST_SEVERITIES = pa.array(["Info", "Warn", "Critical"])
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _CURRENT_LENGTH, _LEGACY_LENGTH = len("2021-10-27T15:17:23Z"), len("2020-11-10 08:59:19")
 
@@ -71,6 +64,14 @@ def _blank(struct: type[msgspec.Struct]) -> msgspec.Struct:
     return struct(**required)
 
 
+def _leaves(tree: dict[str, Any], path: Path) -> Iterator[tuple[Path, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, (*path, name))
+        else:
+            yield (*path, name), value
+
+
 class Builder:
     """Columns of one kind of a block: structs are added by chunks and become values of plain Arrow types while they
     are in the processor's cache; all else is done once, in `finish`."""
@@ -94,9 +95,27 @@ class Builder:
         self.exact: dict[tuple[Path, int], Decimal] = {}
         self.noted: dict[int, Note] = {}
         self.unreadable: dict[str, dict[int, str]] = {}
+        self.shared = Shared(kind)
+        self.numbers: list[np.ndarray] = []
 
-    def add(self, structs: Sequence[Any], notes: dict[int, Note], lines: Sequence[bytes], offsets: np.ndarray) -> None:
-        """Adds a chunk of structs, with the bytes of each record as received and where they begin in the file."""
+    def add(
+        self,
+        structs: Sequence[Any],
+        numbers: np.ndarray | None,
+        notes: dict[int, Note],
+        lines: Sequence[bytes],
+        offsets: np.ndarray,
+    ) -> None:
+        """Adds a chunk of structs.
+
+        Args:
+          structs: of the strict decoder, or with structs in place of the shared objects.
+          numbers: of the shared objects, if they are known (`Shared.numbers`).
+          notes: what the tolerant decoder adds, by place in ``structs``.
+          lines: bytes of each record as received.
+          offsets: where they begin in the file.
+        """
+        self.numbers.append(self.shared.numbers(structs) if numbers is None else numbers)
         self.base, self.count = self.count, self.count + len(structs)
         self.lines += lines
         self.offsets.append(offsets)
@@ -110,13 +129,17 @@ class Builder:
     def walk(self, struct: type[msgspec.Struct], objects: Sequence[Any], path: Path) -> Sequence[Any]:
         """Makes the columns of a struct's fields, and of the structs in it; returns the values of the first field."""
         # One tuple per struct, turned over: each struct is touched once, which is faster than field by field.
-        values: dict[str, Sequence[Any]] = dict(zip(fields(struct), zip(*map(astuple, objects), strict=True), strict=True))
+        values: dict[str, Sequence[Any]] = dict(
+            zip(fields(struct), zip(*map(astuple, objects), strict=True), strict=True)
+        )
         for name, member in fields(struct).items():
+            if not path and name in self.shared.fields:
+                continue  # see `_share`
             if isinstance(member, type) and issubclass(member, msgspec.Struct):
                 self._descend(member, values[name], (*path, name))
             elif (column := COLUMNS[self.kind].get((*path, name))) is not None:
                 self._append(column, self._column(column, values[name], (*path, name)))
-        special = _SPECIAL.get((self.kind, path))
+        special = SPECIAL.get((self.kind, path))
         if special is not None:
             special(self, values)
         return next(iter(values.values()))
@@ -256,8 +279,11 @@ class Builder:
         """The batch of the rows that are not at fault; at least one struct was added."""
         count = self.count
         texts = self._join()
+        numbers = np.concatenate(self.numbers, axis=1)
+        for name, row_numbers in zip(self.shared.fields, numbers, strict=True):
+            self._share(name, row_numbers)
         renderings = np.full(count, CURRENT, np.int8)
-        (_finish_usage if self.kind else _finish_events)(self, texts, renderings)
+        (finish_usage if self.kind else finish_events)(self, texts, renderings)
         renderings[list(self.flat)] = list(self.flat.values())
         source = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([self.source_file]))
         self.arrays.update(
@@ -300,6 +326,29 @@ class Builder:
             self.arrays[column] = values
         return texts
 
+    def _share(self, name: str, numbers: np.ndarray) -> None:
+        """Makes the columns of a shared object: of the different ones, and from these of all rows."""
+        objects = self.shared.fields[name].objects
+        few = Builder(self.kind, self.source_file, self.ingest_time)
+        few.count = len(objects)
+        few._descend(SHARED[self.kind][name], objects, (name,))
+        few._join()
+        places = pa.array(numbers)
+        for column, values in few.arrays.items():
+            self.arrays[column] = values.take(places)
+        for number in few.residuals.keys() | few.faults.keys() | set(few.legacy):
+            rows = np.flatnonzero(numbers == number).tolist()
+            self.legacy += rows if number in few.legacy else ()
+            for row in rows:
+                if number in few.faults:
+                    fault = few.faults[number]
+                    self.faults[row] = Fault(fault.reason, fault.message, fault.path)
+                notes = list(_leaves(few.residuals.get(number, {}), ()))
+                if row in self.flat and None in (value for _, value in notes):
+                    continue  # flat forms carry ids without their texts
+                for path, value in notes:
+                    self.note(row, path, value)
+
     def _times(self, column: str, values: pa.StringArray, path: Path) -> pa.Array:
         times = parse_times(values)
         for row in (*times.unreadable, *times.inexact):
@@ -310,7 +359,7 @@ class Builder:
 
     def _decimals(self, kind: pa.Decimal128Type, values: np.ndarray, path: Path) -> pa.Array:
         def received(row: int) -> Decimal | None:
-            return self.exact[path, row] if (path, row) in self.exact else _exact_number(self.lines[row], path)
+            return self.exact[path, row] if (path, row) in self.exact else exact_number(self.lines[row], path)
 
         decimals = exact_decimals(values, kind.scale, received)
         for row, number in decimals.inexact.items():
@@ -347,109 +396,3 @@ def _is_text(content: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-class _Exact(msgspec.Struct, gc=False):
-    class Volume(msgspec.Struct, gc=False):
-        rx: Decimal | None = None
-        tx: Decimal | None = None
-        total: Decimal | None = None
-
-    cost: Decimal | None = None
-    volume: Volume | None = None
-
-
-_EXACT = msgspec.json.Decoder(_Exact)
-
-
-def _exact_number(line: bytes, path: Path) -> Decimal | None:
-    """The number at ``path`` of a usage record, with all its digits."""
-    value: Any = _EXACT.decode(line)
-    for name in path:
-        value = getattr(value, name)
-    return value if isinstance(value, Decimal) else None
-
-
-def _finish_events(builder: Builder, texts: dict[str, pa.StringArray], renderings: np.ndarray) -> None:
-    builder.require_time("event_time", "timestamp")
-    renderings[builder.legacy] = LEGACY
-    if "severity_received" in builder.arrays:
-        rest = pc.is_in(builder.arrays["severity_received"], value_set=_REST_SEVERITIES)
-        rows = rest.to_numpy(zero_copy_only=False)
-        renderings[rows] = np.maximum(renderings[rows], REST)
-    builder.renderings_by_time(renderings, texts["event_time"])
-
-
-def _finish_usage(builder: Builder, texts: dict[str, pa.StringArray], renderings: np.ndarray) -> None:
-    starts, ends = texts["start_time"], texts["end_time"]
-    builder.require_time("end_time", "end_timestamp")
-    builder.renderings_by_time(renderings, pc.coalesce(ends, starts))
-    if not ends.null_count:
-        return
-    open_rows = ends.is_null().to_numpy(zero_copy_only=False)
-    builder.require_time("start_time", "start_timestamp", open_rows)
-    for row in np.flatnonzero(open_rows & starts.is_null().to_numpy(zero_copy_only=False)).tolist():
-        message = "expected end_timestamp or start_timestamp, found neither"
-        builder.faults[row] = Fault("missing_field", message, json_path("end_timestamp"))
-
-
-def _severity(builder: Builder, values: dict[str, Sequence[Any]]) -> None:
-    builder.keep_texts(("event_severity",), values, SEVERITY_TEXTS)
-
-
-def _source(builder: Builder, values: dict[str, Sequence[Any]]) -> None:
-    names = values["name"]
-    if any(name is not None for name in names):
-        texts = list(values["description"])
-        for row, name in enumerate(names):
-            if name is not None:
-                builder.legacy.append(builder.base + row)
-                if texts[row] is not None:
-                    builder.note(builder.base + row, ("event_source", "name"), name)
-                texts[row] = name if texts[row] is None else texts[row]
-        values = {**values, "description": texts}
-        builder.parts["source_received"][-1] = pa.array(texts, TEXT)
-    builder.keep_texts(("event_source",), values, SOURCE_TEXTS)
-
-
-def _user(builder: Builder, values: dict[str, Sequence[Any]]) -> None:
-    """Keeps names of users that rendering would leave out or add, because the texts of log-ins carry them too."""
-    users, kinds = values["user"], values["event_type"]
-    if not any(users):
-        return
-    for row in [row for row, user in enumerate(users) if user is not None]:
-        user = users[row]
-        if kinds[row].id in LOGIN_TYPES and (user.id is None and user.name is None) != (user.username is None):
-            builder.note(builder.base + row, ("user", "username"), user.username)
-
-
-def _technology(builder: Builder, values: dict[str, Sequence[Any]]) -> None:
-    """Keeps radio access technologies for which tables have no name."""
-    unknown = set(values["rat_type"]) - {*RATS, None}
-    if unknown:
-        for row, number in enumerate(values["rat_type"]):
-            if number in unknown:
-                builder.note(builder.base + row, ("rat_type",), number)
-
-
-def _traffic_type(builder: Builder, values: dict[str, Sequence[Any]]) -> None:
-    builder.keep_texts(("traffic_type",), values, TRAFFIC_TEXTS)
-
-
-def _currency(builder: Builder, values: dict[str, Sequence[Any]]) -> None:
-    """Keeps that a known currency came without its code: tables fill it in."""
-    if None not in values["code"]:
-        return
-    for row, (number, code) in enumerate(zip(values["id"], values["code"], strict=True), builder.base):
-        if code is None and number in CURRENCIES and row not in builder.flat:
-            builder.note(row, ("currency", "code"), None)
-
-
-_SPECIAL: dict[tuple[int, Path], Callable[[Builder, dict[str, Sequence[Any]]], None]] = {
-    (0, ()): _user,
-    (0, ("event_severity",)): _severity,
-    (0, ("event_source",)): _source,
-    (1, ()): _technology,
-    (1, ("traffic_type",)): _traffic_type,
-    (1, ("currency",)): _currency,
-}

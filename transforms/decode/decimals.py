@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -96,3 +98,24 @@ def _exactly(
     words[row, 1] = unscaled >> 64
     if rounded != exact:
         column.inexact[row] = exact
+
+
+class _Exact(msgspec.Struct, gc=False):
+    class Volume(msgspec.Struct, gc=False):
+        rx: Decimal | None = None
+        tx: Decimal | None = None
+        total: Decimal | None = None
+
+    cost: Decimal | None = None
+    volume: Volume | None = None
+
+
+_EXACT = msgspec.json.Decoder(_Exact)
+
+
+def exact_number(line: bytes, path: Sequence[str]) -> Decimal | None:
+    """The number at ``path`` of a usage record, with all its digits."""
+    value: Any = _EXACT.decode(line)
+    for name in path:
+        value = getattr(value, name)
+    return value if isinstance(value, Decimal) else None

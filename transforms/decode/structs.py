@@ -7,6 +7,7 @@ types, so that a record which they accept has a column for everything in it; wha
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 from typing import Any, get_args
 
@@ -168,26 +169,36 @@ KINDS: tuple[type[Struct], type[Struct]] = (Event, Usage)
 MARKERS = ("event_type", "traffic_type")
 """The field that only this kind has."""
 
-STRICT: tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]] = (
-    msgspec.json.Decoder(Event),
-    msgspec.json.Decoder(Usage),
+SHARED: tuple[dict[str, type[Struct]], dict[str, type[Struct]]] = (
+    {"event_type": Labelled, "event_severity": Severity, "event_source": Source, "organisation": Named},
+    {"traffic_type": Labelled, "currency": Currency, "organisation": Named, "operator": Operator, "tariff": Tariff},
 )
+"""Objects that many records share, per kind. The strict decoder leaves them as JSON: each different one is decoded
+once a block (`transforms.decode.shared`)."""
 
 
-def _open(struct: type[Struct]) -> type[Struct]:
-    """The struct's twin that passes over unknown fields; those within its objects are still refused."""
-    members = [
-        (field.name, field.type) if field.required else (field.name, field.type, field.default)
-        for field in msgspec.structs.fields(struct)
-    ]
-    return msgspec.defstruct(struct.__name__, members, gc=False)
+def _twin(struct: type[Struct], raw: Collection[str], closed: bool) -> type[Struct]:
+    """The struct with some fields left as JSON; ``closed``: unknown fields of its own are refused."""
+    members: list[Any] = []
+    for field in msgspec.structs.fields(struct):
+        kind = Raw if field.name in raw else field.type
+        default = Raw() if field.name in raw else field.default
+        members.append((field.name, kind) if field.required else (field.name, kind, default))
+    return msgspec.defstruct(struct.__name__, members, gc=False, forbid_unknown_fields=closed)
+
+
+STRICT: tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]] = (
+    msgspec.json.Decoder(_twin(Event, SHARED[0], closed=True)),
+    msgspec.json.Decoder(_twin(Usage, SHARED[1], closed=True)),
+)
+"""Decoders of records as documented. Their `SHARED` objects are not looked at yet."""
 
 
 OPEN: tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]] = (
-    msgspec.json.Decoder(_open(Event)),
-    msgspec.json.Decoder(_open(Usage)),
+    msgspec.json.Decoder(_twin(Event, (), closed=False)),
+    msgspec.json.Decoder(_twin(Usage, (), closed=False)),
 )
-"""As `STRICT`, but unknown fields of the record itself are passed over."""
+"""Decoders of whole records that pass over unknown fields of the record itself; those of its objects are refused."""
 
 
 @cache

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.tables import TEXT, TIME
+from schemas.tables import TIME
 
 _SLICE = 100
 _NAIVE_LENGTH = len("2020-11-10 08:59:19")

@@ -1,8 +1,9 @@
 """The second tier: records that the strict decoder refuses but that are valid.
 
-In steps: the record of the other kind; a record with further fields; object by object, with unknown fields, numbers as texts and the reverse and
-odd booleans; the flat forms (CSV rows, 1NCE 2.0). What is then still wrong is a `Fault`. Values that a column holds
-in another JSON type than they were received in are kept in ``extra`` as received.
+In steps: the record of the other kind; a record with further fields; object by object, with unknown fields within
+objects, numbers as texts and the reverse and odd booleans; the flat forms (CSV rows, 1NCE 2.0). What is then still
+wrong is a `Fault`. Values that a column holds in another JSON type than they were received in are kept in ``extra`` as
+received.
 """
 
 from __future__ import annotations

@@ -40,11 +40,15 @@ def test_tokens_are_replaced_in_every_text(event, usage, row, block):
         for changed in ("organisation", "endpoint"):
             columns = row(kind, {**record, changed: {**record[changed], **name}})
             assert columns[f"{changed}_name"] == "device ***"
-        lines = [json.dumps({**record, "endpoint": {**record["endpoint"], **more}}).encode() for more in (half, {}, name)]
+        lines = [
+            json.dumps({**record, "endpoint": {**record["endpoint"], **more}}).encode() for more in (half, {}, name)
+        ]
         assert block(kind, lines).batches[kind]["endpoint_name"].to_pylist()[::2] == ["ends in eyJ", "device ***"]
 
 
-@pytest.mark.parametrize("text", ["x", "token", 'token"', "eyJ", "a-b_", "word ", '\\"', '"password":"', "://x:", "Basic "])
+@pytest.mark.parametrize(
+    "text", ["x", "token", 'token"', "eyJ", "a-b_", "word ", '\\"', '"password":"', "://x:", "Basic "]
+)
 def test_scrubbing_takes_linear_time(text):
     payload = text.encode() * (2_000_000 // len(text))
     begin = time.process_time()
