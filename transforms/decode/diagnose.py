@@ -9,12 +9,14 @@ import json
 import re
 
 import msgspec
+import numpy as np
 
 from transforms.decode.faults import Fault
 
 MAX_DEPTH = 400
 """Nesting that is still worth telling apart from `too_deep`; the decoders give up somewhat later."""
 
+_OPENING, _CLOSING = (np.frombuffer(marks, np.uint8) for marks in (b"[{", b"]}"))
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|$)', re.DOTALL)
 _ID = re.compile(rb'^\s*\{\s*"id"\s*:\s*"?(-?[0-9]{1,18})\b')
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -113,14 +115,9 @@ def _depth(line: bytes) -> int:
     """Deepest nesting of arrays and objects, outside of strings."""
     if line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
         return 0
-    depth = deepest = 0
-    for byte in _STRING.sub(b"", line):
-        if byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"]}":
-            depth -= 1
-    return deepest
+    marks = np.frombuffer(_STRING.sub(b"", line), np.uint8)
+    steps = np.isin(marks, _OPENING).astype(np.int64) - np.isin(marks, _CLOSING)
+    return int(np.cumsum(steps).max(initial=0))
 
 
 def _kind(value: object) -> str:

@@ -22,6 +22,7 @@ from transforms.decode.columns import Note
 from transforms.decode.diagnose import check_depth, check_text, diagnose, repair_controls
 from transforms.decode.faults import Fault
 from transforms.decode.leaves import read_object
+from transforms.decode.number_texts import take_number_texts
 from transforms.decode.structs import KINDS, MARKERS, OPEN, STRICT, fields
 
 _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
@@ -55,6 +56,9 @@ def take_json(feed: int, line: bytes) -> Taken:
     extended = _take_extended(feed, line)
     if extended is not None:
         return extended
+    read = take_number_texts(feed, line)
+    if read is not None:
+        return Taken(feed, read[0], Note(read[1]))
     line = line.removeprefix(_BYTE_ORDER_MARK)
     try:
         members = _MEMBERS.decode(line)
