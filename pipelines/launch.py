@@ -56,4 +56,3 @@ def submit(job: Job, build: Build, console: Console) -> int:
     if runner != "DataflowRunner":
         result.wait_until_finish()
     return COMPLETE
-

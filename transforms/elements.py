@@ -75,8 +75,17 @@ class BlockCoder(beam.coders.Coder):
         raw = value.raw
         return msgspec.msgpack.encode(
             _BlockWire(
-                value.plan, value.number, raw.feed, raw.path, raw.ingest_time, raw.framing, raw.header, raw.items,
-                np.asarray(raw.offsets, np.int64).tobytes(), raw.empty, raw.faults,
+                value.plan,
+                value.number,
+                raw.feed,
+                raw.path,
+                raw.ingest_time,
+                raw.framing,
+                raw.header,
+                raw.items,
+                np.asarray(raw.offsets, np.int64).tobytes(),
+                raw.empty,
+                raw.faults,
             )  # fmt: skip
         )
 

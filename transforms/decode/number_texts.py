@@ -1,5 +1,6 @@
-"""Records as documented but for numbers as texts and further fields, at any level: two decodes instead of a walk through
-raw members."""
+"""Records as documented but for numbers as texts and further fields, at any level: two decodes instead of a walk
+through raw members.
+"""
 
 from __future__ import annotations
 

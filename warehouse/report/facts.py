@@ -230,7 +230,7 @@ SELECT * FROM e, u, d
 
 _COSTS = """
 SELECT currency, sum(cost) AS cost, sum(records)::BIGINT AS records
-FROM device_usage_hourly WHERE currency IS NOT NULL GROUP BY currency HAVING sum(cost) IS NOT NULL ORDER BY cost DESC
+FROM device_usage_hourly WHERE currency IS NOT NULL GROUP BY currency HAVING sum(cost) IS NOT NULL ORDER BY cost DESC, currency
 """
 
 _OVER_TIME = """
@@ -245,7 +245,7 @@ FROM device_usage_hourly WHERE unit = 'MB' GROUP BY ALL ORDER BY time
 
 _REASONS = """
 SELECT reason, reason_domain AS domain, sum(events)::BIGINT AS events, count(DISTINCT endpoint_id) AS devices
-FROM device_events_hourly WHERE outcome = 'rejected' GROUP BY ALL ORDER BY events DESC, reason
+FROM device_events_hourly WHERE outcome = 'rejected' GROUP BY ALL ORDER BY events DESC, reason, domain
 """
 
 _OPERATORS = f"""
@@ -304,7 +304,7 @@ ORDER BY currency, cost DESC, endpoint_id
 
 _DEAD_LETTERS = """
 SELECT reason, kind, feed, count(*) AS letters, min(message) AS example
-FROM dead_letters GROUP BY reason, kind, feed ORDER BY letters DESC, reason
+FROM dead_letters GROUP BY reason, kind, feed ORDER BY letters DESC, reason, kind, feed
 """
 
 _UNKNOWN_TYPES = f"""
