@@ -15,7 +15,7 @@ from transforms.dead_letters import dead_letter_batch
 from transforms.deliver.destination import Destination, Receipt
 from transforms.deliver.parts import Part
 from transforms.deliver.registry import DESTINATIONS
-from transforms.elements import Pane
+from transforms.elements import Routed
 from transforms.gather.claims import Spill
 from transforms.gather_by_cell import KeyedBytes
 from transforms.ledger.counts import Count, Entry, FileEntry, StreamError, encode
@@ -43,12 +43,12 @@ class _Deliver(beam.DoFn):
         for destination in self._destinations.values():
             destination.close()
 
-    def process(self, element: Pane) -> Iterator[object]:
-        stream = self._streams[str(element.stream)]
+    def process(self, element: Routed) -> Iterator[object]:
+        stream = self._streams[element.stream]
         cell = element.cell
         part = Part(stream.name, element.table, cell.hour, cell.bucket, self._run.writer, element.number)
-        receipt = self._destination(stream).store(part, element.rows, stream, self._run.output)
-        for entry in _entries(stream.name, element, receipt):
+        receipt = self._destination(stream).store(part, element.selection, stream, self._run.output)
+        for entry in _entries(element, receipt):
             yield encode(entry)
         if receipt.dead_letters:
             letters = dead_letter_batch(receipt.dead_letters, self._run.writer, self._run.dead)
@@ -63,11 +63,11 @@ class _Deliver(beam.DoFn):
         return self._destinations[stream.name]
 
 
-def _entries(name: str, pane: Pane, receipt: Receipt) -> Iterator[Entry]:
-    hour = pane.cell.hour
+def _entries(pane: Routed, receipt: Receipt) -> Iterator[Entry]:
+    name, hour = pane.stream, pane.cell.hour
     yield Count(
         stage="stream", feed=FEEDS[pane.cell.kind], stream=name, hour=hour, pane=pane.number,
-        unit=TABLES[pane.table].unit, received=pane.received, filtered_out=pane.received - pane.rows.num_rows,
+        unit=TABLES[pane.table].unit, received=pane.received, filtered_out=pane.received - pane.selection.num_rows,
         delivered=receipt.delivered, dead_lettered=len(receipt.dead_letters), pending=receipt.pending,
     )  # fmt: skip
     for file in (*receipt.files, receipt.spooled):
@@ -94,7 +94,7 @@ class DeliverStreams(beam.PTransform):
     run: Run
     streams: Sequence[Stream]
 
-    def expand(self, branches: dict[str, beam.PCollection[Pane]]) -> Deliveries:
+    def expand(self, branches: dict[str, beam.PCollection[Routed]]) -> Deliveries:
         """Delivers each branch, and flattens what they report."""
         streams = list(self.streams)
         delivered = [

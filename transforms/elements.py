@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.dead_letters import DeadLetter
+from transforms.deliver.selection import Selection
 from transforms.gather.cells import Cell
 from transforms.read.blocks import RawBlock
 
@@ -37,20 +38,37 @@ class Pane:
       cell: where the rows belong.
       number: number of the pane in its cell, from 0; the same in every run of the same writer.
       rows: up to `PANE_ROWS` rows.
-      stream: name of the stream that the rows were selected for; None before routing.
-      received: rows that the stream's filter saw.
     """
 
     table: str
     cell: Cell
     number: int
     rows: pa.RecordBatch = field(repr=False)
-    stream: str | None = None
-    received: int = 0
 
     def with_rows(self, table: str, rows: pa.RecordBatch) -> Pane:
         """The same pane of another table."""
         return replace(self, table=table, rows=rows)
+
+
+@dataclass(frozen=True)
+class Routed:
+    """What a stream takes of a pane.
+
+    Attributes:
+      stream: name of the stream.
+      table: table of the rows.
+      cell: cell of the rows.
+      number: number of the pane in its cell.
+      received: rows that the stream's filter saw.
+      selection: the rows that it selected; of panes that several streams take, made to text once.
+    """
+
+    stream: str
+    table: str
+    cell: Cell
+    number: int
+    received: int
+    selection: Selection = field(repr=False)
 
 
 class _BlockWire(msgspec.Struct):
@@ -106,23 +124,29 @@ class BlockCoder(beam.coders.Coder):
         return True
 
 
+def _write_rows(rows: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_batch(rows)
+    return sink.getvalue().to_pybytes()
+
+
+def _read_rows(data: bytes) -> pa.RecordBatch:
+    with pa.ipc.open_stream(data) as reader:
+        return reader.read_next_batch()
+
+
 class PaneCoder(beam.coders.Coder):
     """Coder of `Pane`: a small msgpack head and an Arrow stream."""
 
     def encode(self, value: Pane) -> bytes:
         """Returns the pane as bytes."""
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, value.rows.schema) as writer:
-            writer.write_batch(value.rows)
-        head = (value.table, tuple(value.cell), value.number, value.stream, value.received)
-        return msgspec.msgpack.encode((*head, sink.getvalue().to_pybytes()))
+        return msgspec.msgpack.encode((value.table, tuple(value.cell), value.number, _write_rows(value.rows)))
 
     def decode(self, encoded: bytes) -> Pane:
         """Returns the pane that `encode` made."""
-        wire = tuple[str, tuple[int, int, int], int, str | None, int, bytes]
-        table, cell, number, stream, received, rows = msgspec.msgpack.decode(encoded, type=wire)
-        with pa.ipc.open_stream(rows) as reader:
-            return Pane(table, Cell(*cell), number, reader.read_next_batch(), stream, received)
+        table, cell, number, rows = msgspec.msgpack.decode(encoded, type=tuple[str, tuple[int, int, int], int, bytes])
+        return Pane(table, Cell(*cell), number, _read_rows(rows))
 
     def estimate_size(self, value: Pane) -> int:
         """The rows' buffers."""
@@ -133,5 +157,29 @@ class PaneCoder(beam.coders.Coder):
         return True
 
 
+class RoutedCoder(beam.coders.Coder):
+    """Coder of `Routed`: a small msgpack head and the selected rows as an Arrow stream."""
+
+    def encode(self, value: Routed) -> bytes:
+        """Returns the selection as bytes; what it shares with others stays behind."""
+        head = (value.stream, value.table, tuple(value.cell), value.number, value.received)
+        return msgspec.msgpack.encode((*head, _write_rows(value.selection.rows)))
+
+    def decode(self, encoded: bytes) -> Routed:
+        """Returns the selection that `encode` made."""
+        wire = tuple[str, str, tuple[int, int, int], int, int, bytes]
+        stream, table, cell, number, received, rows = msgspec.msgpack.decode(encoded, type=wire)
+        return Routed(stream, table, Cell(*cell), number, received, Selection(_read_rows(rows)))
+
+    def estimate_size(self, value: Routed) -> int:
+        """A guess that does not take the rows out: a kilobyte each."""
+        return value.selection.num_rows << 10
+
+    def is_deterministic(self) -> bool:
+        """True: equal selections give equal bytes."""
+        return True
+
+
 beam.coders.registry.register_coder(Block, BlockCoder)
 beam.coders.registry.register_coder(Pane, PaneCoder)
+beam.coders.registry.register_coder(Routed, RoutedCoder)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import apache_beam as beam
-import pyarrow as pa
 
 from schemas.streams import Stream
+from transforms.deliver.formats import FORMATS
 from transforms.deliver.registry import DESTINATIONS
-from transforms.elements import Pane
+from transforms.deliver.selection import select
+from transforms.elements import Pane, Routed
 from transforms.route.predicates import compile_filters
 
 
@@ -20,13 +21,18 @@ class _Route(beam.DoFn):
 
     def setup(self) -> None:
         self._router = compile_filters(self._streams)
+        self._texts = {stream.name: _made_of_texts(stream) for stream in self._streams}
         self._branch = {stream.name: stream.destination.type for stream in self._streams}
 
     def process(self, element: Pane) -> Iterator[beam.pvalue.TaggedOutput]:
-        for name, mask in self._router.masks(element.table, element.rows).items():
-            rows = element.rows if mask.all() else element.rows.filter(pa.array(mask))
-            routed = replace(element, rows=rows, stream=name, received=element.rows.num_rows)
+        masks = self._router.masks(element.table, element.rows)
+        for name, selection in select(element.rows, masks, self._texts).items():
+            routed = Routed(name, element.table, element.cell, element.number, element.rows.num_rows, selection)
             yield beam.pvalue.TaggedOutput(self._branch[name], routed)
+
+
+def _made_of_texts(stream: Stream) -> bool:
+    return DESTINATIONS[stream.destination.type].packs and FORMATS[stream.format].texts
 
 
 @dataclass
@@ -43,11 +49,11 @@ class RouteStreams(beam.PTransform):
 
     streams: Sequence[Stream]
 
-    def expand(self, panes: beam.PCollection[Pane]) -> dict[str, beam.PCollection[Pane]]:
+    def expand(self, panes: beam.PCollection[Pane]) -> dict[str, beam.PCollection[Routed]]:
         """Routes pane by pane."""
         types = sorted(DESTINATIONS)
         routed = panes | "Route" >> beam.ParDo(_Route(list(self.streams))).with_outputs(*types)
         branches = {kind: routed[kind] for kind in types}
         for branch in branches.values():
-            branch.element_type = Pane
+            branch.element_type = Routed
         return branches

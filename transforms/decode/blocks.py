@@ -189,7 +189,10 @@ def _take_one_by_one(source: _Source, chunk: _Chunk, rows: Sequence[int], lines:
             else:
                 taken = take_json(source.feed, lines[row])
         except Fault as fault:
-            chunk.faults[row] = fault
+            # The frames of its traceback hold the block's lines, in a cycle with this chunk: they would stay until a
+            # rare full collection.
+            fault.__context__ = None
+            chunk.faults[row] = fault.with_traceback(None)
         else:
             chunk.rows[taken.kind].add(row, taken)
 

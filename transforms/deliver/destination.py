@@ -20,6 +20,7 @@ from schemas.destinations import DestinationOptions
 from transforms.deliver import spool
 from transforms.deliver.failures import Failure
 from transforms.deliver.parts import Part
+from transforms.deliver.selection import Selection
 from transforms.deliver.storage import StoredFile
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class Destination(abc.ABC, Generic[Options]):
         return []
 
     @abc.abstractmethod
-    def deliver(self, part: Part, rows: pa.RecordBatch, stream: StreamDefinition, output: str) -> Outcome:
+    def deliver(self, part: Part, rows: Selection, stream: StreamDefinition, output: str) -> Outcome:
         """Deliver rows, once: what the target refuses or cannot take comes back in the outcome.
 
         Args:
@@ -158,28 +159,29 @@ class Destination(abc.ABC, Generic[Options]):
           OSError: the run's own directory is at fault.
         """
 
-    def store(self, part: Part, rows: pa.RecordBatch, stream: StreamDefinition, output: str) -> Receipt:
+    def store(self, part: Part, rows: pa.RecordBatch | Selection, stream: StreamDefinition, output: str) -> Receipt:
         """Deliver a part, or keep what cannot be delivered in the spool.
 
         Raises:
           OSError: the run's own directory is at fault: the run fails.
         """
-        if rows.num_rows == 0:
+        selection = Selection.of(rows)
+        if selection.num_rows == 0:
             return Receipt()
         if stream.state == "paused":
-            return Receipt(pending=rows.num_rows, spooled=spool.put(output, part, rows))
-        outcome = self.deliver(part, rows, stream, output)
+            return Receipt(pending=selection.num_rows, spooled=spool.put(output, part, selection.rows))
+        outcome = self.deliver(part, selection, stream, output)
         receipt = Receipt(outcome.delivered, 0, outcome.dead_letters, outcome.files)
         if outcome.failure is None:
             # What an earlier attempt at the same part left there is delivered now.
             spool.discard(output, part)
         else:
-            rest = rows if outcome.rest is None else outcome.rest
+            rest = selection.rows if outcome.rest is None else outcome.rest
             receipt.pending, receipt.spooled = rest.num_rows, spool.put(output, part, rest)
             receipt.error, receipt.remedy = outcome.failure.error, outcome.failure.remedy
-        if receipt.delivered + receipt.pending + len(receipt.dead_letters) != rows.num_rows:
+        if receipt.delivered + receipt.pending + len(receipt.dead_letters) != selection.num_rows:
             raise AssertionError(
-                f"destination {stream.destination.type} of stream {stream.name} lost count: of {rows.num_rows} rows "
-                f"{receipt.delivered} delivered, {receipt.pending} pending, {len(receipt.dead_letters)} dead letters"
+                f"destination {stream.destination.type} of stream {stream.name} lost count: of {selection.num_rows} "
+                f"rows {receipt.delivered} delivered, {receipt.pending} pending, {len(receipt.dead_letters)} dead"
             )
         return receipt

@@ -7,7 +7,6 @@ import os
 import string
 from typing import ClassVar, Literal
 
-import pyarrow as pa
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
@@ -15,6 +14,7 @@ from schemas.destinations import DestinationOptions
 from transforms.deliver import failures, formats, storage
 from transforms.deliver.destination import Destination, Kind, Outcome, StreamDefinition
 from transforms.deliver.parts import Part
+from transforms.deliver.selection import Selection
 
 DIRECTORY = "streams"
 PLACES = ("stream", "date", "hour", "content", "writer", "bucket", "pane")
@@ -127,7 +127,7 @@ class FilesDestination(Destination[FilesOptions]):
         missing = [f"{key}={{{name}}}" for key, name in (("dt", "date"), ("hh", "hour")) if name not in names]
         return storage.join(template, *missing)
 
-    def deliver(self, part: Part, rows: pa.RecordBatch, stream: StreamDefinition, output: str) -> Outcome:
+    def deliver(self, part: Part, rows: Selection, stream: StreamDefinition, output: str) -> Outcome:
         """Write the part's file."""
         path = self.path_of(part, stream, output)
         data = formats.encode(stream.format, stream.shape, part.table, rows)

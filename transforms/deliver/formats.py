@@ -28,7 +28,8 @@ from isal import isal_zlib
 from schemas.derive import avro_schema
 from schemas.tables import TABLES, Table
 from transforms.deliver import text
-from transforms.deliver.shapes import SHAPES, flat_rows, flat_schema, json_lines
+from transforms.deliver.selection import Selection
+from transforms.deliver.shapes import SHAPES, flat_rows, flat_schema
 
 _EMNIFY_CONTENTS = ("events", "usage")
 _CSV_TIMES = {"table": text.RFC3339, "csv": "%Y-%m-%d %H:%M:%S"}
@@ -41,10 +42,12 @@ class Format:
 
     extension: str
     shapes: tuple[str, ...]
-    pack: Callable[[str, str, pa.RecordBatch], bytes]
+    pack: Callable[[str, str, Selection], bytes]
+    texts: bool = False
+    """Whether it packs JSON texts, which streams can share."""
 
 
-def encode(form: str, shape: str, content: str, rows: pa.RecordBatch) -> bytes:
+def encode(form: str, shape: str, content: str, rows: pa.RecordBatch | Selection) -> bytes:
     """The bytes of a file that holds rows.
 
     Args:
@@ -53,7 +56,7 @@ def encode(form: str, shape: str, content: str, rows: pa.RecordBatch) -> bytes:
       content: the table of the rows.
       rows: rows of that table; none gives a valid empty file.
     """
-    return FORMATS[form].pack(shape, content, rows)
+    return FORMATS[form].pack(shape, content, Selection.of(rows))
 
 
 def check(form: str, shape: str, content: str) -> str | None:
@@ -71,25 +74,19 @@ def check(form: str, shape: str, content: str) -> str | None:
 _GZIP = 16 + isal_zlib.MAX_WBITS
 """Asks for gzip's frame; its time is 0, so that equal content gives equal bytes."""
 
-_LINES_AT_ONCE = 16_384
-"""Rows that are JSON text at a time: a whole pane of events is 175 MB of text, held several times while it is made."""
 
-
-def _ndjson(shape: str, content: str, rows: pa.RecordBatch) -> bytes:
+def _ndjson(shape: str, content: str, selection: Selection) -> bytes:
     packer = isal_zlib.compressobj(1, isal_zlib.DEFLATED, _GZIP)
-    pieces = [
-        packer.compress(text.ndjson(json_lines(shape, content, rows.slice(start, _LINES_AT_ONCE))))
-        for start in range(0, rows.num_rows, _LINES_AT_ONCE)
-    ]
+    pieces = [packer.compress(text.ndjson(lines)) for lines in selection.json_lines(shape, content)]
     return b"".join((*pieces, packer.flush()))
 
 
-def _json(shape: str, content: str, rows: pa.RecordBatch) -> bytes:
-    return text.json_array(json_lines(shape, content, rows))
+def _json(shape: str, content: str, selection: Selection) -> bytes:
+    return text.json_array(pl.concat([pl.Series(dtype=pl.String), *selection.json_lines(shape, content)]))
 
 
-def _csv(shape: str, content: str, rows: pa.RecordBatch) -> bytes:
-    frame = text.frame_of(flat_rows(shape, content, rows))
+def _csv(shape: str, content: str, selection: Selection) -> bytes:
+    frame = text.frame_of(flat_rows(shape, content, selection.rows))
     times = _CSV_TIMES[shape]
     words = frame.select(text.encodable(name, kind, times).cast(pl.String) for name, kind in frame.schema.items())
     sink = pa.BufferOutputStream()
@@ -143,11 +140,11 @@ _FEW_NUMBERS = (
 """Number columns whose values repeat within a part."""
 
 
-def _parquet(shape: str, content: str, rows: pa.RecordBatch) -> bytes:
-    return parquet(flat_rows(shape, content, rows))
+def _parquet(shape: str, content: str, selection: Selection) -> bytes:
+    return parquet(flat_rows(shape, content, selection.rows))
 
 
-def _avro(shape: str, content: str, rows: pa.RecordBatch) -> bytes:
+def _avro(shape: str, content: str, selection: Selection) -> bytes:
     table = TABLES[content]
     if shape == "csv":
         about = f"{content} with the columns of emnify's CSV export."
@@ -156,7 +153,7 @@ def _avro(shape: str, content: str, rows: pa.RecordBatch) -> bytes:
     sink = io.BytesIO()
     # fastavro's marker between blocks is random unless given.
     marker = xxhash.xxh3_128_digest(repr(schema).encode())
-    flat = flat_rows(shape, content, rows)
+    flat = flat_rows(shape, content, selection.rows)
     columns = [_avro_values(column) for column in flat.columns]
     records = (dict(zip(flat.schema.names, values, strict=True)) for values in zip(*columns, strict=True))
     fastavro.writer(sink, schema, records, codec="deflate", sync_marker=marker)
@@ -178,8 +175,8 @@ def _avro_values(column: pa.Array) -> list[Any]:
 
 
 FORMATS: dict[str, Format] = {
-    "ndjson": Format("ndjson.gz", ("table", "emnify", "csv"), _ndjson),
-    "json": Format("json", ("table", "emnify", "csv"), _json),
+    "ndjson": Format("ndjson.gz", ("table", "emnify", "csv"), _ndjson, texts=True),
+    "json": Format("json", ("table", "emnify", "csv"), _json, texts=True),
     "csv": Format("csv", ("table", "csv"), _csv),
     "parquet": Format("parquet", ("table", "csv"), _parquet),
     "avro": Format("avro", ("table", "csv"), _avro),

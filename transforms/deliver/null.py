@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import pyarrow as pa
 from pydantic import Field
 
 from schemas.destinations import DestinationOptions
 from transforms.deliver import formats, storage
 from transforms.deliver.destination import Destination, Kind, Outcome, StreamDefinition
 from transforms.deliver.parts import Part
+from transforms.deliver.selection import Selection
 
 
 class NullOptions(DestinationOptions):
@@ -29,7 +29,7 @@ class NullDestination(Destination[NullOptions]):
     kind: ClassVar[Kind] = Kind.STORED
     recountable: ClassVar[bool] = False
 
-    def deliver(self, part: Part, rows: pa.RecordBatch, stream: StreamDefinition, output: str) -> Outcome:
+    def deliver(self, part: Part, rows: Selection, stream: StreamDefinition, output: str) -> Outcome:
         """Encode the rows, compute the checksum, and count them as delivered."""
         storage.checksum(formats.encode(stream.format, stream.shape, part.table, rows))
         return Outcome(delivered=rows.num_rows)

@@ -16,6 +16,7 @@ from transforms.deliver import spool, storage
 from transforms.deliver.destination import Destination, Outcome, StreamDefinition
 from transforms.deliver.parts import Part
 from transforms.deliver.registry import DESTINATIONS
+from transforms.deliver.selection import Selection
 from transforms.deliver.storage import StoredFile
 
 
@@ -137,7 +138,7 @@ def _deliver_part(
     except ValueError as error:
         result.error, result.remedy = str(error), "see the error"
         return False
-    outcome = destination.deliver(part, rows, stream, output) if rows.num_rows else Outcome()
+    outcome = destination.deliver(part, Selection(rows), stream, output) if rows.num_rows else Outcome()
     if outcome.failure is not None:
         # What it took of the part is sent again with the rest, under the same ids: a retry is the same batch.
         result.error, result.remedy = outcome.failure.error, outcome.failure.remedy

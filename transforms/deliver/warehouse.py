@@ -11,6 +11,7 @@ from schemas.destinations import DestinationOptions
 from transforms.deliver import formats, storage
 from transforms.deliver.destination import Destination, Kind, Outcome, StreamDefinition
 from transforms.deliver.parts import Part
+from transforms.deliver.selection import Selection
 from transforms.deliver.storage import StoredFile
 
 DIRECTORY = "warehouse"
@@ -74,8 +75,8 @@ class WarehouseDestination(Destination[WarehouseOptions]):
         """The table's directory."""
         return [storage.join(output, DIRECTORY, STREAM_TABLE + stream.name)]
 
-    def deliver(self, part: Part, rows: pa.RecordBatch, stream: StreamDefinition, output: str) -> Outcome:
+    def deliver(self, part: Part, rows: Selection, stream: StreamDefinition, output: str) -> Outcome:
         """Write the rows as one part of the stream's table."""
         table = STREAM_TABLE + stream.name
-        stored = write_table_part(output, table, part.hour, part.bucket, part.writer, part.pane, rows)
+        stored = write_table_part(output, table, part.hour, part.bucket, part.writer, part.pane, rows.rows)
         return Outcome(delivered=rows.num_rows, files=[stored])

@@ -230,7 +230,8 @@ SELECT * FROM e, u, d
 
 _COSTS = """
 SELECT currency, sum(cost) AS cost, sum(records)::BIGINT AS records
-FROM device_usage_hourly WHERE currency IS NOT NULL GROUP BY currency HAVING sum(cost) IS NOT NULL ORDER BY cost DESC, currency
+FROM device_usage_hourly WHERE currency IS NOT NULL GROUP BY currency HAVING sum(cost) IS NOT NULL
+ORDER BY cost DESC, currency
 """
 
 _OVER_TIME = """

@@ -22,6 +22,7 @@ from schemas.streams import SHAPES as DECLARED
 from schemas.tables import STREAM_CONTENTS, TABLES
 from tests.transforms.deliver.support import rows_of
 from transforms.deliver import formats
+from transforms.deliver.selection import LINES_AT_ONCE
 from transforms.deliver.shapes import SHAPES
 from transforms.deliver.shapes.columns import EVENT_COLUMNS, USAGE_COLUMNS
 
@@ -63,7 +64,7 @@ def test_ndjson_is_gzip_without_time_or_name() -> None:
 
 
 def test_a_large_part_has_each_row_once_with_its_own_times() -> None:
-    count = formats._LINES_AT_ONCE + 1500
+    count = LINES_AT_ONCE + 1500
     seconds = [number % 700 for number in range(count)]
     ends = [None if number % 900 == 7 else START + timedelta(seconds=second) for number, second in enumerate(seconds)]
     one = rows_of("usage", {"end_time": None})
