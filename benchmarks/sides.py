@@ -79,4 +79,5 @@ def selected_rows(output: Path) -> int:
     """Rows that the streams of a run delivered, by its ledger."""
     ledger = f"read_parquet('{output}/warehouse/ledger/*.parquet')"
     query = f"SELECT coalesce(sum(delivered), 0) FROM {ledger} WHERE stage = 'stream'"
-    return int(duckdb.execute(query).fetchall()[0][0])
+    with duckdb.connect() as connection:
+        return int(connection.execute(query).fetchall()[0][0])

@@ -39,7 +39,8 @@ def test_difference_is_found(outputs: tuple[Path, Path], tmp_path: Path) -> None
     shutil.copytree(ours, changed)
     part = next((changed / "warehouse" / "usage").rglob("*.parquet"))
     rows = f"SELECT * REPLACE (cost + 0.0000000001 AS cost) FROM read_parquet('{part}')"
-    duckdb.execute(f"COPY ({rows}) TO '{part}.new' (FORMAT parquet)")
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY ({rows}) TO '{part}.new' (FORMAT parquet)")
     Path(f"{part}.new").replace(part)
     _, differences = compare(ours, changed)
     assert {(difference.table, difference.side) for difference in differences} == {("usage", "ours"), ("usage", "peer")}

@@ -154,9 +154,10 @@ def inputs_of(output: Path) -> list[tuple[Any, ...]]:
 def archive(output: Path) -> list[tuple[Any, ...]]:
     glob = f"{output}/streams/archive/**/*.parquet"
     names = "source_file, ingest_time"
-    return duckdb.sql(
-        f"SELECT * EXCLUDE ({names}) FROM read_parquet('{glob}', filename = false) ORDER BY ALL"
-    ).fetchall()
+    with duckdb.connect() as connection:
+        return connection.sql(
+            f"SELECT * EXCLUDE ({names}) FROM read_parquet('{glob}', filename = false) ORDER BY ALL"
+        ).fetchall()
 
 
 def files_below(directory: Path) -> dict[str, bytes]:

@@ -41,7 +41,8 @@ def test_tables_are_read_by_the_default_settings_of_duckdb_and_pyarrow(output: P
     rows = ds.dataset(folder, format="parquet", partitioning=None).count_rows()
     assert rows == sum(pq.read_metadata(part).num_rows for part in part_files(output, name))
     assert ds.dataset(folder, format="parquet").count_rows() == rows
-    assert duckdb.execute(f"SELECT count(*) FROM '{folder}/**/*.parquet'").fetchone() == (rows,)
+    with duckdb.connect() as connection:
+        assert connection.sql(f"SELECT count(*) FROM '{folder}/**/*.parquet'").fetchall() == [(rows,)]
 
 
 def test_a_column_that_an_older_part_lacks_is_null(output: Path) -> None:

@@ -137,7 +137,9 @@ def test_duckdb_reads_csv_ndjson_and_parquet(tmp_path: Path) -> None:
         time = "end_time::timestamptz at time zone 'UTC'"
         query = f"select endpoint_name, tags, tariff_name, cost::decimal(38,10), {time} from {reader}"
         end = datetime(2021, 11, 15, 20, 0, 15, 260_000)
-        assert duckdb.sql(query).fetchall() == [
+        with duckdb.connect() as connection:
+            found = connection.sql(query).fetchall()
+        assert found == [
             ('a "b",\nc', "V1", "Internal Test Data Plan", COST, end),
             ("Example Device", None, "", COST, end),
         ], form
