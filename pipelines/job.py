@@ -11,10 +11,11 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.options import check_options
 from pipelines.reasons_file import read_reasons
+from pipelines.runners import LOCAL_RUNNER, runner_mistakes, runner_of
 from schemas.file_systems import missing_client
 from schemas.reasons import REASON_TABLE, Reason, ReasonsError, reason_names
 from schemas.records import FEEDS
@@ -99,7 +100,7 @@ class Job:
     @property
     def local(self) -> bool:
         """Whether workers share this machine's disk: the job waits, shows progress and writes the report."""
-        return runner_of(self.options) == "FnApiRunner"
+        return runner_of(self.options) == LOCAL_RUNNER
 
     def with_run(self, **changes: Any) -> Job:
         """The same job with other fields of its run."""
@@ -108,17 +109,6 @@ class Job:
 
 Build = Callable[[beam.Pipeline, Job], None]
 """Adds a job to a pipeline."""
-
-
-def runner_of(options: PipelineOptions) -> str:
-    """Returns the runner's name. DirectRunner (the default) means FnApiRunner."""
-    return _runner(options.view_as(StandardOptions).runner)
-
-
-def _runner(given: str | None) -> str:
-    # Beam's DirectRunner would try Prism first, whose binary it downloads: the run would depend on the network.
-    runner = (given or "DirectRunner").rsplit(".", 1)[-1]
-    return "FnApiRunner" if runner in ("DirectRunner", "SwitchingDirectRunner") else runner
 
 
 def prepare(arguments: Sequence[str]) -> Job:
@@ -130,12 +120,14 @@ def prepare(arguments: Sequence[str]) -> Job:
     given, mistakes = check_options(arguments)
     # Files are looked at before there is a pipeline, which would tell them endpoints and credentials.
     told = {name: value for name, value in vars(given).items() if value is not None}
-    FileSystems.set_options(PipelineOptions([], **told))
+    options = PipelineOptions([], **told)
+    FileSystems.set_options(options)
+    mistakes.extend(runner_mistakes(options))
     if not (given.events or given.usage):
         mistakes.append("--events, --usage: both missing; at least one feed is needed")
     if given.processes is not None and given.processes < 1:
         mistakes.append(f"--processes: {given.processes} is not a number of processes; expected 1 or more")
-    output = _output(given.output, _runner(given.runner), mistakes)
+    output = _output(given.output, runner_of(options), mistakes)
     reasons = _reasons(given.reasons, mistakes)
     streams = _streams(_readable("streams", given.streams, mistakes), reasons, mistakes)
     events, usage = (_readable(feed, getattr(given, feed), mistakes) for feed in FEEDS)
@@ -249,4 +241,4 @@ def write_meta(run: Run) -> None:
         storage.publish(storage.join(run.output, META_FILE), json.dumps(meta, indent=1).encode())
 
 
-__all__ = ["BLOCK_BYTES", "Build", "Job", "JobError", "prepare", "read_meta", "runner_of", "write_meta"]
+__all__ = ["BLOCK_BYTES", "Build", "Job", "JobError", "prepare", "read_meta", "write_meta"]

@@ -65,17 +65,23 @@ def run_local(job: Job, build: Build, console: Console) -> int:
 def local_options(job: Job) -> PipelineOptions:
     """Returns Beam's options for a run on this machine: worker processes where the input is large enough."""
     options = job.options
-    processes = options.view_as(StreamerOptions).processes
-    if processes is None:
-        large = sum(file.size for file in job.inputs) >= LARGE_INPUT
-        processes = (os.cpu_count() or 1) if large else 1
     direct = options.view_as(DirectOptions)
-    direct.direct_num_workers = processes
+    direct.direct_num_workers = _processes(job, direct)
     direct.direct_running_mode = "in_memory"  # else Beam would replace the environment of `local_runner`
     options.view_as(SetupOptions).save_main_session = False
     # A worker process reports what fails through its bundle; its other lines would tear the progress apart.
     options.view_as(WorkerOptions).default_sdk_harness_log_level = "CRITICAL"
     return options
+
+
+def _processes(job: Job, direct: DirectOptions) -> int:
+    """Returns what our option says, else what Beam's say (1 is its default, 0 one a core), else what pays."""
+    ours, beams = job.options.view_as(StreamerOptions).processes, direct.direct_num_workers
+    if ours is not None or beams > 1:
+        return int(beams if ours is None else ours)
+    large = sum(file.size for file in job.inputs) >= LARGE_INPUT
+    all_cores = large or beams == 0 or direct.direct_running_mode == "multi_processing"
+    return (os.cpu_count() or 1) if all_cores else 1
 
 
 def local_runner(options: PipelineOptions) -> FnApiRunner:
