@@ -1,7 +1,11 @@
-"""The contract between a destination and the rest: whatever it answers, every record is accounted for once."""
+"""The contract between a destination and the rest: whatever it answers, every record is accounted for once.
+
+Tests with the fixture `stream` run over every registered type.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,8 +15,8 @@ import pytest
 from schemas.destinations import DestinationOptions
 from tests.transforms.deliver.support import Stream, part_of, rows_of
 from transforms.dead_letters import DeadLetter
-from transforms.deliver import spool
-from transforms.deliver.destination import Destination, Kind, Outcome, StreamDefinition
+from transforms.deliver import registry, spool
+from transforms.deliver.destination import Destination, Kind, Outcome, Receipt, StreamDefinition
 from transforms.deliver.failures import Failure, FailureKind
 from transforms.deliver.null import NullOptions
 from transforms.deliver.parts import Part
@@ -33,6 +37,40 @@ class Scripted(Destination[DestinationOptions]):
 
     def deliver(self, part: Part, rows: pa.RecordBatch, stream: StreamDefinition, output: str) -> Outcome:
         return self.outcome
+
+
+@pytest.fixture(params=registry.DESTINATIONS)
+def stream(request: pytest.FixtureRequest) -> Stream:
+    """A stream to each registered type."""
+    return Stream(destination=registry.DESTINATIONS[request.param].options_model())
+
+
+def store(stream: Stream, output: Path, rows: pa.RecordBatch) -> Receipt:
+    destination = registry.DESTINATIONS[stream.destination.type](stream.destination)
+    destination.setup()
+    receipt = destination.store(part_of(stream.name, stream.content), rows, stream, str(output))
+    destination.close()
+    return receipt
+
+
+def test_every_type_takes_each_row_once_and_the_same_part_again(stream: Stream, tmp_path: Path) -> None:
+    rows = rows_of("usage", {"usage_id": 1}, {"usage_id": 2}, {"usage_id": 3})
+    first = store(stream, tmp_path, rows)
+    assert (first.delivered, first.pending, first.dead_letters, first.error) == (3, 0, [], None)
+    files = sorted(tmp_path.rglob("*"))
+    assert store(stream, tmp_path, rows) == first
+    assert sorted(tmp_path.rglob("*")) == files
+
+
+def test_no_type_is_reached_by_a_paused_stream(stream: Stream, tmp_path: Path) -> None:
+    receipt = store(dataclasses.replace(stream, state="paused"), tmp_path, rows_of("usage", {}, {}))
+    assert (receipt.delivered, receipt.pending, receipt.files, receipt.error) == (0, 2, [], None)
+    assert [path.name for path in tmp_path.iterdir()] == ["pending"]
+
+
+def test_no_type_takes_nothing_for_something(stream: Stream, tmp_path: Path) -> None:
+    assert store(stream, tmp_path, rows_of("usage")) == Receipt()
+    assert list(tmp_path.iterdir()) == []
 
 
 def refused() -> DeadLetter:
