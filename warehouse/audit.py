@@ -120,7 +120,9 @@ def _listed_files(directory: Path, result: AuditResult) -> list[dict[str, Any]]:
         relative = part.relative_to(directory).as_posix()
         if relative not in committed:
             differences.append(f"{relative} belongs to no committed writer")
-    result.settle(f"{len(committed):,} committed writer{'s' * (len(committed) != 1)}, each with its list of files", differences)
+    result.settle(
+        f"{len(committed):,} committed writer{'s' * (len(committed) != 1)}, each with its list of files", differences
+    )
     return sorted(rows, key=lambda row: row["path"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from pipelines.commands.errors import mistakes
+from pipelines.commands.errors import Mistakes, mistakes
 from pipelines.commands.trace import Sending, Trace, sendings, trace
 from pipelines.reasons_file import read_reasons
 from pipelines.screen import console_of, print_line
@@ -103,8 +104,10 @@ def _records(files: Sequence[str], feed: str | None) -> Iterator[Item | DeadLett
     groups: dict[str, list[str]] = {"events": [], "usage": []}
     for file in files:
         groups[feed or _feed_of(file)].append(file)
-    with mistakes(InputError):
+    try:
         inputs = expand_inputs(",".join(groups["events"]), ",".join(groups["usage"]))
+    except InputError as error:  # it names the job's options, which this command has not
+        raise Mistakes([re.sub(r"^--\w+=", "", line) for line in str(error).splitlines()]) from error
     for plan in plan_blocks(inputs, _BLOCK_BYTES):
         for block in read_plan(plan, _BLOCK_BYTES):
             header = block.header if block.framing == "csv" else None

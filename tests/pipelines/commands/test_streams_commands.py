@@ -117,7 +117,7 @@ def test_explain_finds_one_record(call: Call, finished: Finished) -> None:
 def test_explain_mistakes(call: Call, tmp_path: Path) -> None:
     outcome = call("explain", tmp_path / "none.json")
     assert (outcome.code, outcome.out) == (2, "")
-    assert "matches no file" in outcome.err
+    assert outcome.err.startswith(f"error: {tmp_path}/none.json: matches no file")
     assert call("explain").code == 2
 
 
