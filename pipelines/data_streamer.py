@@ -1,6 +1,6 @@
 """The Data Streamer: raw signalling and usage feeds in; streams, warehouse and ledger out.
 
-    python -m pipelines.data_streamer --events=GLOB --usage=GLOB --streams=FILE.yaml --output=DIR [any Beam option]
+    python -m pipelines.data_streamer [--events=GLOB] [--usage=GLOB] [--streams=FILE] --output=DIR [any Beam option]
 
 `build` is the way of the data as one sentence; each of its words is one file under ``transforms/``. The same graph
 runs on a laptop (FnApiRunner) and on Dataflow; only how slices travel differs (`transforms.gather.claims`).

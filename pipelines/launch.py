@@ -13,7 +13,7 @@ from pipelines.job import Build, Job, JobError, prepare, write_meta
 from pipelines.local import run_local
 from pipelines.lock import LockedError
 from pipelines.options import job_parser
-from pipelines.screen import console_of, print_prose
+from pipelines.screen import console_of, print_prose, stop_printing
 from pipelines.waiting import deliver_waiting
 
 COMPLETE, MISTAKES = 0, 2
@@ -22,7 +22,10 @@ COMPLETE, MISTAKES = 0, 2
 def launch(arguments: Sequence[str], build: Build) -> int:
     """Checks the arguments, runs the job that `build` makes, and returns the exit code of `data_streamer.main`."""
     if {"-h", "--help"} & set(arguments):
-        print(job_parser().format_help())
+        try:
+            print(job_parser().format_help(), flush=True)
+        except BrokenPipeError:
+            stop_printing()
         return COMPLETE
     console = console_of(stderr=True)
     try:

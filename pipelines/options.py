@@ -100,7 +100,7 @@ _EXIT_CODES = (
 def _streamer_parser(program: str, epilog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
-        usage="%(prog)s --events=GLOB --usage=GLOB [--streams=FILE]\n  --output=DIR [any Beam option]",
+        usage="%(prog)s [--events=GLOB] [--usage=GLOB] [--streams=FILE]\n  --output=DIR [any Beam option]",
         description="Read raw feeds; write the warehouse, the streams and the report. At least one feed is needed.",
         epilog=epilog,
         add_help=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -73,6 +74,13 @@ def print_prose(console: Console, text: str | Text) -> None:
 def print_line(console: Console, text: str | Text = "") -> None:
     """Prints one line as it is, to be copied: a path, a command, a record. A terminal may fold it anywhere."""
     console.print(_harmless(text), soft_wrap=True)
+
+
+def stop_printing() -> None:
+    """Lets go of standard output: its reader (`| head`) has seen enough, and what is left in the buffer must not raise
+    again when Python ends.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _harmless(text: str | Text) -> Text:

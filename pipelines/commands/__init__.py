@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import click
 
 from pipelines.commands.errors import CRASHED, print_crash, print_mistakes
+from pipelines.screen import stop_printing
 from schemas.definition import did_you_mean
 
 COMMANDS: dict[str, str] = {
@@ -112,8 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough. What is left in the buffer must not raise again when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        stop_printing()
         return 0
     except Exception as error:  # noqa: BLE001 - whatever it was, it is told in one place, with its cause
         print_crash(error, given)

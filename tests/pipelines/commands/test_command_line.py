@@ -104,9 +104,16 @@ def test_light_commands_do_not_import_beam(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr.decode()
 
 
-def test_a_reader_that_stops_early_is_no_crash() -> None:
-    program = "import sys; from pipelines.commands import main; sys.exit(main(['schema', 'streams']))"
-    pipe = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+@pytest.mark.parametrize(
+    "program",
+    [
+        ["-c", "import sys; from pipelines.commands import main; sys.exit(main(['schema', 'streams']))"],
+        ["-m", "pipelines.data_streamer", "--help"],
+    ],
+    ids=["command", "job"],
+)
+def test_a_reader_that_stops_early_is_no_crash(program: list[str]) -> None:
+    pipe = subprocess.Popen([sys.executable, *program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert pipe.stdout is not None and pipe.stderr is not None
     pipe.stdout.close()
     assert pipe.wait(60) == 0
