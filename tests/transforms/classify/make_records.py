@@ -41,6 +41,23 @@ def _batch(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
+def _device(part: dict[str, Any]) -> dict[str, Any]:
+    """The columns of organisation, device and SIM, which both kinds have."""
+    return {
+        "organisation_id": part["organisation"].get("id"),
+        "organisation_name": part["organisation"].get("name"),
+        "endpoint_id": part["endpoint"].get("id"),
+        "endpoint_name": part["endpoint"].get("name"),
+        "device_ip": part["endpoint"].get("ip_address"),
+        "tags": part["endpoint"].get("tags"),
+        "imei_raw": part["endpoint"].get("imei"),
+        "sim_id": part["sim"].get("id"),
+        "iccid": part["sim"].get("iccid"),
+        "msisdn": part["sim"].get("msisdn"),
+        "sim_production_date": _time(part["sim"].get("production_date")),
+    }
+
+
 def event(record: dict[str, Any]) -> dict[str, Any]:
     """One event record as a row of `EVENT_RECORD`."""
     part = {name: record.get(name) or {} for name in (
@@ -58,20 +75,10 @@ def event(record: dict[str, Any]) -> dict[str, Any]:
         "source_received": part["event_source"].get("description") or part["event_source"].get("name"),
         "alert": None if record.get("alert") is None else bool(record["alert"]),
         "description": record.get("description"),
-        "organisation_id": part["organisation"].get("id"),
-        "organisation_name": part["organisation"].get("name"),
         "user_id": part["user"].get("id"),
         "user_username": part["user"].get("username"),
         "user_name": part["user"].get("name"),
-        "endpoint_id": part["endpoint"].get("id"),
-        "endpoint_name": part["endpoint"].get("name"),
-        "device_ip": part["endpoint"].get("ip_address"),
-        "tags": part["endpoint"].get("tags"),
-        "imei_raw": part["endpoint"].get("imei"),
-        "sim_id": part["sim"].get("id"),
-        "iccid": part["sim"].get("iccid"),
-        "msisdn": part["sim"].get("msisdn"),
-        "sim_production_date": _time(part["sim"].get("production_date")),
+        **_device(part),
         "sim_imsi_id": part["imsi"].get("id"),
         "sim_imsi": part["imsi"].get("imsi"),
         "imsi_import_date": _time(part["imsi"].get("import_date")),
@@ -99,17 +106,7 @@ def usage(record: dict[str, Any]) -> dict[str, Any]:
         "currency_id": part["currency"].get("id"),
         "currency": part["currency"].get("code"),
         "currency_symbol": part["currency"].get("symbol"),
-        "organisation_id": part["organisation"].get("id"),
-        "organisation_name": part["organisation"].get("name"),
-        "endpoint_id": part["endpoint"].get("id"),
-        "endpoint_name": part["endpoint"].get("name"),
-        "device_ip": part["endpoint"].get("ip_address"),
-        "tags": part["endpoint"].get("tags"),
-        "imei_raw": part["endpoint"].get("imei"),
-        "sim_id": part["sim"].get("id"),
-        "iccid": part["sim"].get("iccid"),
-        "msisdn": part["sim"].get("msisdn"),
-        "sim_production_date": _time(part["sim"].get("production_date")),
+        **_device(part),
         "imsi": record.get("imsi"),
         "imsi_id": record.get("imsi_id"),
         "operator_id": part["operator"].get("id"),
