@@ -25,7 +25,7 @@ COMMITS = "warehouse/_commits"
 """Directory of one small file per writer: size and checksum of its ``ledger_files`` part, which cannot list itself."""
 
 RUN_FILE = "run.json"
-"""What the last run was and how its streams stand; read by the report and by ``data-streamer status``."""
+"""What the last run was and how its streams stand; read by the summary and by the report."""
 
 
 def commit(run: Run, streams: Sequence[dict[str, Any]], roots: Sequence[str], entries: Iterable[Entry]) -> None:
