@@ -109,7 +109,7 @@ def reasons_document() -> str:
         "# Reasons",
         "",
         "Derived from `schemas/reasons.yaml`; edit that file, then run `python -m schemas.catalogues`. Rows of your",
-        "own go in a file of the same form that the job is given; they are tried first.",
+        "own go into a file of the same form (`--reasons=FILE`); they are tried first.",
         "",
         "Rows are tried in this order, the first that fits wins. Texts are regular expressions on the description in",
         "lower case with white space collapsed. Accepted events have no reason. Rejected or failed ones that no row",

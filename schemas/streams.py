@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, Union, get_args
 
 from pydantic import Field, SerializeAsAny, create_model, field_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -28,10 +28,12 @@ State = Literal["running", "paused"]
 JSON_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SLUG = r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$"
 
+_FORMATS: tuple[str, ...] = get_args(Format)
+
 SHAPES: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
-    "table": (STREAM_CONTENTS, ("ndjson", "json", "csv", "parquet", "avro"), "the columns of the content's table"),
+    "table": (STREAM_CONTENTS, _FORMATS, "the columns of the content's table"),
     "emnify": (("events", "usage"), ("ndjson", "json"), "the nested record of emnify's current stream"),
-    "csv": (("events", "usage"), ("csv",), "the columns of emnify's CSV files"),
+    "csv": (("events", "usage"), _FORMATS, "the columns of emnify's CSV files"),
 }
 """Shape → contents that have it, formats that can hold it, and what it is."""
 
