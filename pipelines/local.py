@@ -31,7 +31,8 @@ from transforms.deliver import storage
 from warehouse.views import create_views
 
 LARGE_INPUT = 64 << 20
-"""Bytes of input from which on worker processes pay for their start: one to two CPU seconds each, most of it imports."""
+"""Bytes of input from which on worker processes pay for their start: one to two CPU seconds each, most of it imports.
+"""
 
 
 def run_local(job: Job, build: Build, console: Console) -> int:
