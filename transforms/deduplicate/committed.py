@@ -1,6 +1,7 @@
 """Ids that other writers have committed in a cell: one mechanism for overlap, restart and backfill.
 
-Only files that a ledger lists count. A re-run leaves its own parts out, so it finds what it found the first time.
+Only files of writers that have committed count, and of these the listed ones. A re-run leaves its own parts out, so it
+finds what it found the first time.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
 from schemas.records import FEEDS, ID_COLUMN
-from schemas.tables import LEDGER_FILES
+from transforms.deliver import storage
 from transforms.gather.cells import Cell, column_int64
+from transforms.ledger.commit import listed_files, writers_of
 
 
 def read_parquet(path: str, columns: list[str]) -> pa.Table:
@@ -44,16 +46,12 @@ class CommittedIds:
 
     def _listed(self) -> dict[tuple[str, int, int], list[str]]:
         files: dict[tuple[str, int, int], list[str]] = {}
-        pattern = FileSystems.join(self._output, "warehouse", LEDGER_FILES.name, "part-*.parquet")
-        for metadata in FileSystems.match([pattern])[0].metadata_list:
-            if metadata.path.rsplit("/", 1)[-1].startswith(f"part-{self._writer}-"):
+        for writer in writers_of(self._output):
+            if writer == self._writer:
                 continue
-            listed = read_parquet(metadata.path, ["table_or_stream", "hour", "path", "row_count"]).to_pydict()
-            hours = [None if hour is None else int(hour.timestamp()) * 1_000_000 for hour in listed["hour"]]
-            for table, hour, path, count in zip(
-                listed["table_or_stream"], hours, listed["path"], listed["row_count"], strict=True
-            ):
-                if table in FEEDS and hour is not None and count:
-                    bucket = int(path.rsplit("/", 1)[-1].removesuffix(".parquet").split("-")[-2])
-                    files.setdefault((table, hour, bucket), []).append(FileSystems.join(self._output, path))
+            for file in listed_files(self._output, writer):
+                if file.table_or_stream in FEEDS and file.hour is not None and file.row_count:
+                    bucket = int(file.path.rsplit("/", 1)[-1].removesuffix(".parquet").split("-")[-2])
+                    path = storage.absolute(self._output, file.path)
+                    files.setdefault((file.table_or_stream, file.hour, bucket), []).append(path)
         return files
