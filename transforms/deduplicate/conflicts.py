@@ -1,6 +1,6 @@
 """Conflicts become dead letters with their original bytes: read back from their file, one pass a file.
 
-Records do not carry their raw line (it would double what is spilled for one record in thousands); they carry where it
+Records do not carry their raw line (each would be spilled, for one record in thousands); they carry where it
 stands.
 """
 

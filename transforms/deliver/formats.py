@@ -102,11 +102,11 @@ _VARIED = ("id", "description", "detail", "extra", "session_id", "source_ip", "p
 def parquet(rows: pa.RecordBatch | pa.Table) -> bytes:
     """Parquet of flat rows: one row group; dictionaries and LZ4 where values repeat, Zstandard elsewhere.
 
-    Columns with dictionaries are small already; Zstandard would make the file 6 % smaller for up to a fifth more time.
+    Columns with dictionaries are small already; Zstandard would take more time for little.
     Only numbers and times have statistics: with one row group, minimum and maximum of a text seldom let a reader skip
-    anything, and they cost a tenth of the writing.
+    anything, and they cost time.
 
-    The Arrow schema is not embedded: it is 10 kB on each of many small parts, and Parquet's own types say the same.
+    The Arrow schema is not embedded: it would weigh on each of many small parts, and Parquet's own types say the same.
     """
     sink = pa.BufferOutputStream()
     repeated = [field.name for field in rows.schema if _repeats(field)]
