@@ -1,8 +1,8 @@
 """Shape ``table``: rows of a table as they are.
 
 As JSON, every row has every column; one without a value is ``null``. Decimals are strings with their full scale,
-because most readers make a binary fraction of a JSON number. Integers are numbers (ids are below 2^53), times are RFC
-3339 in UTC, ``detail`` and ``extra`` are strings that hold JSON. The order of an object's members is not part of it.
+because most readers make a binary fraction of a JSON number. Integers are numbers (ids may have 64 bits: read them as integers), times are RFC
+3339 in UTC, ``detail`` and ``extra`` are strings that hold JSON. The same row gives the same text.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ import pyarrow as pa
 
 from transforms.deliver import text
 
+_OF_PANE = ("hour", "writer", "pane", "schema_version")
+
 
 def json_lines(rows: pa.RecordBatch) -> pl.Series:
     """Each row as one JSON object."""
     frame = text.frame_of(rows)
     if frame.height == 0:
         return pl.Series(dtype=pl.String)
-    # Columns that have one value in a part (hour, writer, all that its records do not use) are encoded once.
+    # One value in a pane, whichever of its rows a stream takes: encoded once. Others that happen to be constant are
+    # not: the same row would have its members in another order, depending on the rows beside it.
     kinds = dict(frame.schema)
-    constant = {column.name: _plain(column[0]) for column in frame if _is_constant(column)}
+    constant = {name: _plain(frame[name][0]) for name in _OF_PANE if name in kinds and _is_constant(frame[name])}
     if len(constant) == frame.width:
         constant.popitem()
     head = json.dumps(constant, ensure_ascii=False, separators=(",", ":"))[1:-1]
