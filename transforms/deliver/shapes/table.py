@@ -1,8 +1,9 @@
 """Shape ``table``: rows of a table as they are.
 
 As JSON, every row has every column; one without a value is ``null``. Decimals are strings with their full scale,
-because most readers make a binary fraction of a JSON number. Integers are numbers (ids may have 64 bits: read them as integers), times are RFC
-3339 in UTC, ``detail`` and ``extra`` are strings that hold JSON. The same row gives the same text.
+because most readers make a binary fraction of a JSON number. Integers are numbers (ids may have 64 bits: read them as
+integers), times are RFC 3339 in UTC, ``detail`` and ``extra`` are strings that hold JSON. The same row gives the same
+text.
 """
 
 from __future__ import annotations
