@@ -1,4 +1,5 @@
-"""Write the figures into ``docs/benchmarks.md``, between its two marks; the text around them stays."""
+"""Write the figures into ``docs/benchmarks.md``, between its two marks, a section for each
+benchmark; the text around them stays."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from benchmarks.goals import Finding
 from benchmarks.measure import REPOSITORY
 
 DOCUMENT = REPOSITORY / "docs" / "benchmarks.md"
+_SECTION = re.compile(r"^### (\S+)\n.*?(?=^### |\Z)", re.MULTILINE | re.DOTALL)
 _BEGIN, _END = "<!-- figures: written by python -m benchmarks -->", "<!-- end of figures -->"
 
 
@@ -27,26 +29,27 @@ def machine() -> str:
     )
 
 
-def figures(command: str, findings: Mapping[str, Sequence[Finding]]) -> str:
-    """The generated section."""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("apache-beam", "pyarrow", "polars", "duckdb"))
+def figures(command: str, name: str, group: Sequence[Finding]) -> str:
+    """The section of one benchmark."""
+    versions = ", ".join(f"{package} {version(package)}" for package in ("apache-beam", "pyarrow", "polars", "duckdb"))
     lines = [
+        f"### {name}",
+        "",
         f"Taken on {datetime.now(UTC):%Y-%m-%d} by `{command}` on {machine()}; "
         f"Python {platform.python_version()}, {versions}.",
         "",
         "| what | figure | goal | | of what |",
         "|---|---:|---|---|---|",
     ]
-    for group in findings.values():
-        lines += [
-            f"| {found.what} | {found.value} | {found.aim} | {found.verdict} | {found.detail} |" for found in group
-        ]
+    lines += [f"| {found.what} | {found.value} | {found.aim} | {found.verdict} | {found.detail} |" for found in group]
     return "\n".join(lines)
 
 
 def write(command: str, findings: Mapping[str, Sequence[Finding]]) -> None:
-    """Replaces the generated section."""
+    """Replaces the sections of the benchmarks that were taken; those of others stay, with their own day and command."""
     text = DOCUMENT.read_text("utf-8")
     before, rest = text.split(_BEGIN)
-    after = rest.split(_END)[1]
-    DOCUMENT.write_text(f"{before}{_BEGIN}\n{figures(command, findings)}\n{_END}{after}", "utf-8")
+    written, after = rest.split(_END)
+    sections = {found[1]: found[0].strip() for found in _SECTION.finditer(written)}
+    sections |= {name: figures(command, name, group) for name, group in findings.items()}
+    DOCUMENT.write_text(f"{before}{_BEGIN}\n" + "\n\n".join(sections.values()) + f"\n{_END}{after}", "utf-8")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
+from benchmarks import document
 from benchmarks.document import DOCUMENT, figures
 from benchmarks.goals import Finding
 from benchmarks.measure import CommandError, Measurement, measure, median
@@ -37,5 +39,22 @@ def test_median_of_each_figure() -> None:
 def test_document_has_its_marks_and_a_row_per_figure() -> None:
     text = DOCUMENT.read_text("utf-8")
     assert text.count("<!-- figures: written by python -m benchmarks -->") == text.count("<!-- end of figures -->") == 1
-    section = figures("python -m benchmarks", {"duckdb": [Finding("ratio", 2.5, goal=2.0, detail="3,000 records")]})
+    section = figures("python -m benchmarks", "duckdb", [Finding("ratio", 2.5, goal=2.0, detail="3,000 records")])
     assert "| ratio | 2.50 × | ≤ 2 × | missed by 25% | 3,000 records |" in section
+
+
+def test_writing_keeps_the_figures_of_other_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "benchmarks.md"
+    copy.write_text("above\n<!-- figures: written by python -m benchmarks -->\n<!-- end of figures -->\nbelow\n")
+    monkeypatch.setattr(document, "DOCUMENT", copy)
+    document.write("first", {"duckdb": [Finding("ratio", 1.0)], "scaling": [Finding("time", 6.0)]})
+    document.write("second", {"duckdb": [Finding("ratio", 3.0)]})
+    text = copy.read_text()
+    assert text.startswith("above\n") and text.endswith("\nbelow\n")
+    assert (
+        text.index("### duckdb")
+        < text.index("| ratio | 3.00 ×")
+        < text.index("### scaling")
+        < text.index("| time | 6.00")
+    )
+    assert "ratio | 1.00" not in text and text.count("`first`") == text.count("`second`") == 1
