@@ -114,7 +114,7 @@ lock: $(VENV)/.made  ## resolve the dependencies of pyproject.toml again
 		--custom-compile-command "make lock" "$$@"; }; \
 	compile --extra dev -o requirements/dev.txt; \
 	compile --constraint requirements/dev.txt -o requirements/run.txt; \
-	compile --constraint requirements/dev.txt --extra gcp -o requirements/dataflow.txt
+	compile --constraint requirements/dev.txt --extra aws --extra datadog --extra gcp --extra kafka -o requirements/dataflow.txt
 
 .PHONY: clean
 clean:  ## remove what make made, also the virtual environment
