@@ -38,7 +38,7 @@ def build(pipeline: beam.Pipeline, job: Job) -> None:
     tables = rows | "AggregatePerDevice" >> AggregatePerDevice()
     written = tables | "WriteWarehouse" >> WriteWarehouse(run)
     routed = written.panes | "RouteStreams" >> RouteStreams(job.streams)
-    delivered = routed | "DeliverStreams" >> DeliverStreams(run, job.streams)
+    delivered = routed | "DeliverStreams" >> DeliverStreams(run, job.streams, job.held)
     dead = (decoded.dead, unique.dead, delivered.dead) | "DeadLetters" >> beam.Flatten()
     buried = dead | "WriteDeadLetters" >> WriteDeadLetters(run)
     entries = (decoded.entries, unique.entries, written.entries, delivered.entries, buried)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,8 @@ from schemas.streams import Stream
 from schemas.streams_file import StreamsFileError
 from schemas.tables import SCHEMA_VERSION
 from transforms.deliver import storage
+from transforms.deliver.failures import Failure, FailureKind
+from transforms.deliver.pending import PendingResult
 from transforms.deliver.registry import DESTINATIONS
 from transforms.gather.cells import MAX_BUCKETS
 from transforms.ledger.counts import InputEntry
@@ -61,6 +63,7 @@ class Job:
       streams: the stream definitions; secrets in them are references.
       options: Beam's options.
       block_bytes: size of a block.
+      held: streams that are not delivered in this run, and why: earlier records still wait, and must not be overtaken.
     """
 
     run: Run
@@ -69,6 +72,7 @@ class Job:
     streams: Sequence[Stream]
     options: PipelineOptions = field(repr=False)
     block_bytes: int = BLOCK_BYTES
+    held: Mapping[str, Failure] = field(default_factory=dict)
 
     @property
     def stream_facts(self) -> list[dict[str, Any]]:
@@ -105,6 +109,16 @@ class Job:
     def with_run(self, **changes: Any) -> Job:
         """The same job with other fields of its run."""
         return replace(self, run=replace(self.run, **changes))
+
+    def holding(self, waited: Sequence[PendingResult]) -> Job:
+        """The same job, holding back the pushed streams whose earlier records could not be delivered."""
+        pushed = {stream.name for stream in self.streams if DESTINATIONS[stream.destination.type].pushes(stream)}
+        held = {
+            result.stream: Failure(FailureKind.TRANSIENT, result.error, result.remedy or "")
+            for result in waited
+            if result.error is not None and result.stream in pushed
+        }
+        return replace(self, held=held)
 
 
 Build = Callable[[beam.Pipeline, Job], None]

@@ -49,7 +49,7 @@ def _print_error(console: Console, text: str) -> None:
 def submit(job: Job, build: Build, console: Console) -> int:
     """Hands the job to another runner; does not wait where that runner has a service of its own."""
     write_meta(job.run)
-    deliver_waiting(job.run.output, job.streams, except_writer=job.run.writer)
+    job = job.holding(deliver_waiting(job.run.output, job.streams, except_writer=job.run.writer))
     job.options.view_as(SetupOptions).save_main_session = False  # nothing of main is in the graph
     pipeline = beam.Pipeline(options=job.options)
     build(pipeline, job)

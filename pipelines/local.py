@@ -51,6 +51,7 @@ def run_local(job: Job, build: Build, console: Console) -> int:
             write_meta(job.run)
             _sweep_temporary(job)
             waited = deliver_waiting(job.run.output, job.streams, except_writer=job.run.writer)
+            job = job.holding(waited)
             options = local_options(job)
             pipeline = beam.Pipeline(runner=local_runner(options), options=options)
             build(pipeline, job)

@@ -1,4 +1,7 @@
-"""Route: one predicate per stream, all evaluated once per pane; a branch per registered destination type."""
+"""Route: one predicate per stream, all evaluated once per pane.
+
+There is a branch for each registered type that stores, and one for all that is pushed.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,13 @@ import apache_beam as beam
 
 from schemas.streams import Stream
 from transforms.deliver.formats import FORMATS
-from transforms.deliver.registry import DESTINATIONS
+from transforms.deliver.registry import DESTINATIONS, STORED
 from transforms.deliver.selection import select
 from transforms.elements import Pane, Routed
 from transforms.route.predicates import compile_filters
+
+PUSHED = "pushed"
+"""Branch of the streams that are reached over a network."""
 
 
 class _Route(beam.DoFn):
@@ -22,7 +28,7 @@ class _Route(beam.DoFn):
     def setup(self) -> None:
         self._router = compile_filters(self._streams)
         self._texts = {stream.name: _made_of_texts(stream) for stream in self._streams}
-        self._branch = {stream.name: stream.destination.type for stream in self._streams}
+        self._branch = {stream.name: _branch_of(stream) for stream in self._streams}
 
     def process(self, element: Pane) -> Iterator[beam.pvalue.TaggedOutput]:
         masks = self._router.masks(element.table, element.rows)
@@ -31,14 +37,20 @@ class _Route(beam.DoFn):
             yield beam.pvalue.TaggedOutput(self._branch[name], routed)
 
 
+def _branch_of(stream: Stream) -> str:
+    kind = stream.destination.type
+    return PUSHED if DESTINATIONS[kind].pushes(stream) else kind
+
+
 def _made_of_texts(stream: Stream) -> bool:
-    return DESTINATIONS[stream.destination.type].packs and FORMATS[stream.format].texts
+    """Whether texts made here are used: what is pushed goes through a shuffle as rows."""
+    return _branch_of(stream) != PUSHED and DESTINATIONS[stream.destination.type].packs and FORMATS[stream.format].texts
 
 
 @dataclass
 class RouteStreams(beam.PTransform):
-    """Gives each stream the rows that its filter selects: panes by destination type, one branch for every registered
-    type.
+    """Gives each stream the rows that its filter selects: panes by branch, one for every registered type that
+    stores and one for all that is pushed.
 
     A stream is data, not graph: the branches are the same whatever the streams. A stream whose content is the pane's
     table gets a pane even where no row is selected, so that it is counted.
@@ -51,9 +63,9 @@ class RouteStreams(beam.PTransform):
 
     def expand(self, panes: beam.PCollection[Pane]) -> dict[str, beam.PCollection[Routed]]:
         """Routes pane by pane."""
-        types = sorted(DESTINATIONS)
-        routed = panes | "Route" >> beam.ParDo(_Route(list(self.streams))).with_outputs(*types)
-        branches = {kind: routed[kind] for kind in types}
+        names = (*STORED, PUSHED)
+        routed = panes | "Route" >> beam.ParDo(_Route(list(self.streams))).with_outputs(*names)
+        branches = {name: routed[name] for name in names}
         for branch in branches.values():
             branch.element_type = Routed
         return branches

@@ -37,6 +37,12 @@ class Run:
         """Path of a block's spill file, or None where slices travel themselves."""
         return None if self.spill is None else os.path.join(self.spill, f"block-{plan:06d}-{block:06d}.arrow")
 
+    def parcel_path(self, stream: str, kind: int, hour: int, bucket: int, pane: int) -> str | None:
+        """Path of the rows that a pushed stream takes of a pane, or None where they travel themselves."""
+        if self.spill is None:
+            return None
+        return os.path.join(self.spill, f"parcel-{stream}-{kind}-{hour}-{bucket}-{pane}.arrow")
+
     def mark(self, step: str, name: str, records: int) -> None:
         """Leaves a marker for the progress display of a local run; elsewhere does nothing."""
         if self.spill is not None:

@@ -1,29 +1,37 @@
 """What a destination is: one class that takes the parts of streams and says, as values, what became of them.
 
-A destination of another kind is one new file with a subclass of `Destination`, and one line in
-`transforms.deliver.registry`. The subclass writes `deliver`; pausing, spooling and counting are here.
+A destination of another type is one new file with a subclass of `Destination` (of
+`transforms.deliver.push.pushed.PushedDestination`, if it sends requests), and one line in
+`transforms.deliver.registry`. The subclass writes `deliver`, or `send`; pausing, spooling and counting are here.
 
-Delivery guarantee of `Destination.store`: each record of a part is delivered, a dead letter, or pending in the spool,
-and the same part stored again leaves the same files. It raises only for faults of the run itself: then the run fails.
+Delivery guarantee of `Destination.store` and `settle`: each record of a part is delivered, a dead letter, or pending in
+the spool, and the same part stored again leaves the same files. They raise only for faults of the run itself: then the
+run fails.
 """
 
 from __future__ import annotations
 
 import abc
 import enum
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.destinations import DestinationOptions
-from transforms.deliver import spool
-from transforms.deliver.failures import Failure
+from transforms.deliver import spool, storage
+from transforms.deliver.answer import Answer
+from transforms.deliver.failures import Failure, FailureKind
 from transforms.deliver.parts import Part
 from transforms.deliver.selection import Selection
 from transforms.deliver.storage import StoredFile
 
 if TYPE_CHECKING:
+    from schemas.streams import Batch
     from transforms.dead_letters import DeadLetter
 
 Options = TypeVar("Options", bound=DestinationOptions)
@@ -44,6 +52,8 @@ class StreamDefinition(Protocol):
     def state(self) -> str: ...
     @property
     def destination(self) -> DestinationOptions: ...
+    @property
+    def batch(self) -> Batch: ...
 
 
 class Kind(enum.Enum):
@@ -106,6 +116,7 @@ class Destination(abc.ABC, Generic[Options]):
       options_model: the pydantic model of its options, whose ``type`` is its name in the registry.
       kind: whether it is served by cell or behind a shuffle.
       recountable: whether `audit` can count again what lies there, or only check receipts.
+      extra: the extra of this package that brings its client; None where none is needed.
       packs: whether the stream's format and shape apply to it.
     """
 
@@ -113,12 +124,19 @@ class Destination(abc.ABC, Generic[Options]):
     kind: ClassVar[Kind]
     recountable: ClassVar[bool]
     packs: ClassVar[bool] = True
+    extra: ClassVar[str | None] = None
 
     def __init__(self, options: Options) -> None:
         self.options = options
 
     def setup(self) -> None:
-        """Resolve secrets and open connections, on the worker. May be called again."""
+        """Resolve secrets and open connections, on the worker. May be called again.
+
+        Raises:
+          SecretError: a secret cannot be read.
+          MissingExtraError: the client is not installed.
+          SetupError: anything else that keeps it from being used at all.
+        """
 
     def close(self) -> None:
         """Let go of what `setup` opened."""
@@ -159,6 +177,51 @@ class Destination(abc.ABC, Generic[Options]):
           OSError: the run's own directory is at fault.
         """
 
+    @classmethod
+    def pushes(cls, stream: StreamDefinition) -> bool:
+        """Whether a stream is served behind the shuffle: where its target is reached over a network."""
+        del stream
+        return cls.kind is Kind.PUSHED
+
+    def lanes(self, part: Part, rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
+        """The shard of each row of a pushed stream: rows of one shard are delivered together, in order."""
+        del part
+        return np.zeros(rows.num_rows, np.int64)
+
+    def deliver_lane(
+        self,
+        parts: Iterable[tuple[Part, Selection]],
+        stream: StreamDefinition,
+        output: str,
+        until: float | None = None,
+    ) -> Iterator[tuple[Part, Outcome]]:
+        """Deliver the parts of one shard in order, up to the first failure; yields what became of each, in order.
+
+        Args:
+          parts: the parts, read one by one.
+          stream: the stream.
+          output: the run's output directory.
+          until: monotonic time after which nothing more is tried; None: no such time.
+
+        Raises:
+          OSError: the run's own directory is at fault.
+        """
+        failure: Failure | None = None
+        for part, rows in parts:
+            if failure is None and until is not None and time.monotonic() > until:
+                failure = Failure(FailureKind.TRANSIENT, "there was no time left to deliver", "deliver what is pending")
+            outcome = self.deliver(part, rows, stream, output) if failure is None else Outcome(failure=failure)
+            failure = outcome.failure
+            yield part, outcome
+
+    def try_out(self, part: Part, rows: pa.RecordBatch, stream: StreamDefinition, output: str) -> Answer:
+        """Deliver one sample record, as `data-streamer test` does; what it leaves, it removes where it can."""
+        outcome = self.deliver(part, Selection(rows), stream, output)
+        for file in outcome.files:
+            storage.remove(storage.absolute(output, file.path))
+        wrote = [f"wrote {file.path} ({file.bytes:,} bytes), and removed it" for file in outcome.files]
+        return Answer(outcome.failure, said="; ".join(wrote))
+
     def store(self, part: Part, rows: pa.RecordBatch | Selection, stream: StreamDefinition, output: str) -> Receipt:
         """Deliver a part, or keep what cannot be delivered in the spool.
 
@@ -169,19 +232,40 @@ class Destination(abc.ABC, Generic[Options]):
         if selection.num_rows == 0:
             return Receipt()
         if stream.state == "paused":
-            return Receipt(pending=selection.num_rows, spooled=spool.put(output, part, selection.rows))
-        outcome = self.deliver(part, selection, stream, output)
-        receipt = Receipt(outcome.delivered, 0, outcome.dead_letters, outcome.files)
-        if outcome.failure is None:
-            # What an earlier attempt at the same part left there is delivered now.
-            spool.discard(output, part)
-        else:
-            rest = selection.rows if outcome.rest is None else outcome.rest
-            receipt.pending, receipt.spooled = rest.num_rows, spool.put(output, part, rest)
-            receipt.error, receipt.remedy = outcome.failure.error, outcome.failure.remedy
-        if receipt.delivered + receipt.pending + len(receipt.dead_letters) != selection.num_rows:
-            raise AssertionError(
-                f"destination {stream.destination.type} of stream {stream.name} lost count: of {selection.num_rows} "
-                f"rows {receipt.delivered} delivered, {receipt.pending} pending, {len(receipt.dead_letters)} dead"
-            )
-        return receipt
+            return keep(part, selection, output)
+        return settle(part, selection, self.deliver(part, selection, stream, output), stream, output)
+
+
+def keep(part: Part, selection: Selection, output: str, failure: Failure | None = None) -> Receipt:
+    """Keep a part in the spool: its stream is paused, or cannot be served.
+
+    Raises:
+      OSError: the run's own directory is at fault: the run fails.
+    """
+    receipt = Receipt(pending=selection.num_rows, spooled=spool.put(output, part, selection.rows))
+    if failure is not None:
+        receipt.error, receipt.remedy = failure.error, failure.remedy
+    return receipt
+
+
+def settle(part: Part, selection: Selection, outcome: Outcome, stream: StreamDefinition, output: str) -> Receipt:
+    """The receipt of an outcome; what the destination did not take is kept in the spool.
+
+    Raises:
+      OSError: the run's own directory is at fault: the run fails.
+      AssertionError: the destination lost count.
+    """
+    receipt = Receipt(outcome.delivered, 0, outcome.dead_letters, outcome.files)
+    if outcome.failure is None:
+        # What an earlier attempt at the same part left there is delivered now.
+        spool.discard(output, part)
+    else:
+        rest = selection.rows if outcome.rest is None else outcome.rest
+        receipt.pending, receipt.spooled = rest.num_rows, spool.put(output, part, rest)
+        receipt.error, receipt.remedy = outcome.failure.error, outcome.failure.remedy
+    if receipt.delivered + receipt.pending + len(receipt.dead_letters) != selection.num_rows:
+        raise AssertionError(
+            f"destination {stream.destination.type} of stream {stream.name} lost count: of {selection.num_rows} "
+            f"rows {receipt.delivered} delivered, {receipt.pending} pending, {len(receipt.dead_letters)} dead"
+        )
+    return receipt

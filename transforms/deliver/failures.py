@@ -42,6 +42,58 @@ class Failure:
     retry_after: float | None = None
 
 
+class SetupError(Exception):
+    """A destination cannot be used on this worker.
+
+    Attributes:
+      failure: why, and what to do about it.
+    """
+
+    def __init__(self, failure: Failure):
+        super().__init__(f"{failure.error}: {failure.remedy}")
+        self.failure = failure
+
+
+class MissingExtraError(SetupError):
+    """The client of a destination is not installed."""
+
+    def __init__(self, module: str, extra: str):
+        error = f"{module} is not installed"
+        super().__init__(Failure(FailureKind.MISCONFIGURED, error, f"pip install 'data-streamer[{extra}]'"))
+
+
+_PASSING = (408, 425, 429)
+_RECORDS = (400, 409, 422)
+
+
+def of_http_status(where: str, status: int, said: str = "", retry_after: float | None = None) -> Failure:
+    """The failure that an HTTP status of 300 or more stands for.
+
+    Args:
+      where: what was asked, without secrets: a URL without user and query.
+      status: the status.
+      said: what the server said about it.
+      retry_after: seconds that it asked to wait.
+    """
+    error = f"{where} answered {status}" + (f": {said}" if said else "")
+    if status in _PASSING or status >= 500:
+        return Failure(FailureKind.TRANSIENT, error, "deliver what is pending when it answers again", retry_after)
+    if status == 413:
+        return Failure(FailureKind.TOO_LARGE, error, "send smaller batches: batch.size")
+    if status in _RECORDS:
+        return Failure(FailureKind.REJECTED, error, "see what the destination says about the record")
+    return Failure(FailureKind.MISCONFIGURED, error, _HTTP_REMEDIES.get(status, "check the destination's options"))
+
+
+_HTTP_REMEDIES = {
+    401: "correct the credentials: the destination does not accept them",
+    403: "give the credentials the right to write there",
+    404: "correct the address, or create the target",
+    410: "the receiver is gone for good: remove the stream, or name another address",
+    **dict.fromkeys((301, 302, 303, 307, 308), "redirects are not followed: name the final address"),
+}
+
+
 _REMEDIES = {
     errno.EACCES: "give the user that runs the job the right to write there",
     errno.EPERM: "give the user that runs the job the right to write there",

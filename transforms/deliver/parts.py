@@ -17,6 +17,7 @@ class Part:
       writer: who writes.
       pane: number of the writer's output for the cell.
       shard: hash of the devices within a pushed stream; 0 for stored ones.
+      rest: how often what was left of the part was put back into the spool; 0 for the whole part.
     """
 
     stream: str
@@ -26,6 +27,7 @@ class Part:
     writer: str
     pane: int
     shard: int = 0
+    rest: int = 0
 
     @property
     def turn(self) -> tuple[int, str, int, int]:

@@ -1,28 +1,38 @@
 """Deliver what waits in the spool, stream by stream, in order.
 
-A stream stops at its first failure, so that what comes later is not delivered before it; the others go on. Safe
-against being killed at any moment: records are delivered, then settled in the ledger, then forgotten. What was
-delivered but not forgotten is delivered again under the same names, and settled only once.
+Streams are delivered side by side. Each stops at its first failure, so that what comes later is not delivered before
+it; the others go on. Safe against being killed at any moment: records are delivered, then settled in the ledger, then
+forgotten. What was delivered but not forgotten is delivered again under the same names, and settled only once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import dataclasses
+import itertools
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from transforms.dead_letters import DeadLetter
 from transforms.deliver import spool, storage
 from transforms.deliver.destination import Destination, Outcome, StreamDefinition
+from transforms.deliver.failures import Failure
+from transforms.deliver.lanes import Destinations
 from transforms.deliver.parts import Part
-from transforms.deliver.registry import DESTINATIONS
 from transforms.deliver.selection import Selection
 from transforms.deliver.storage import StoredFile
+
+STREAMS_AT_ONCE = 32
+"""Streams that are delivered side by side: each waits for its receiver most of its time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redelivery:
     """What became of one part of the spool: pending goes down by delivered + dead letters.
+
+    Where the destination took only some of its rows, the others are in the spool again, in a file of their own.
 
     Attributes:
       part: the part, as its writer named it.
@@ -31,6 +41,7 @@ class Redelivery:
       files: files that it published.
       spooled: path of the spool's file, relative to the output directory. Where `ledger_files` does not list it any
         more, this was settled before.
+      rest: the spool's file of the rows that still wait; None where none do.
     """
 
     part: Part
@@ -38,6 +49,7 @@ class Redelivery:
     dead_letters: list[DeadLetter]
     files: list[StoredFile]
     spooled: str
+    rest: StoredFile | None = None
 
 
 @dataclass(slots=True)
@@ -86,7 +98,7 @@ def deliver_pending(
       OSError: the output directory is at fault.
     """
     defined = {stream.name: stream for stream in streams}
-    results = []
+    results, open_ones = [], []
     for name, parts in spool.waiting(output).items():
         wanted = [part for part in parts if part.writer != except_writer and _is_listed(output, part, listed)]
         if not wanted:
@@ -96,8 +108,21 @@ def deliver_pending(
         elif defined[name].state == "paused":
             results.append(PendingResult(name, pending=len(wanted)))
         else:
-            results.append(_deliver_stream(output, defined[name], wanted, settle))
-    return results
+            open_ones.append((defined[name], wanted))
+    destinations, lock = Destinations(defined), threading.Lock()
+
+    def settle_alone(redelivered: Sequence[Redelivery]) -> None:
+        with lock:
+            settle(redelivered)
+
+    try:
+        with ThreadPoolExecutor(STREAMS_AT_ONCE, "deliver") as pool:
+            results += pool.map(
+                lambda one: _deliver_stream(output, one[0], destinations, one[1], settle_alone), open_ones
+            )
+    finally:
+        destinations.close()
+    return sorted(results, key=lambda result: result.stream)
 
 
 def _is_listed(output: str, part: Part, listed: Collection[str] | None) -> bool:
@@ -111,17 +136,21 @@ def _undefined(name: str, parts: int) -> PendingResult:
 
 
 def _deliver_stream(
-    output: str, stream: StreamDefinition, parts: Sequence[Part], settle: Callable[[Sequence[Redelivery]], None]
+    output: str,
+    stream: StreamDefinition,
+    destinations: Destinations,
+    parts: Sequence[Part],
+    settle: Callable[[Sequence[Redelivery]], None],
 ) -> PendingResult:
     result = PendingResult(stream.name, pending=len(parts))
-    destination = DESTINATIONS[stream.destination.type](stream.destination)
-    try:
-        destination.setup()
-        for part in parts:
-            if not _deliver_part(output, stream, destination, part, result):
-                break
-    finally:
-        destination.close()
+    destination = destinations.of(stream.name)
+    if isinstance(destination, Failure):
+        result.error, result.remedy = destination.error, destination.remedy
+        return result
+    for _, lane in itertools.groupby(parts, key=lambda part: part.shard):
+        _deliver_lane(output, stream, destination, list(lane), result)
+        if result.error is not None:
+            break
     if result.redelivered:
         settle(result.redelivered)
     for done in result.redelivered:
@@ -129,22 +158,33 @@ def _deliver_stream(
     return result
 
 
-def _deliver_part(
-    output: str, stream: StreamDefinition, destination: Destination[Any], part: Part, result: PendingResult
-) -> bool:
-    """Deliver one part; returns whether the stream can go on."""
-    try:
-        part, rows = spool.take(output, part)
-    except ValueError as error:
-        result.error, result.remedy = str(error), "see the error"
-        return False
-    outcome = destination.deliver(part, Selection(rows), stream, output) if rows.num_rows else Outcome()
-    if outcome.failure is not None:
-        # What it took of the part is sent again with the rest, under the same ids: a retry is the same batch.
-        result.error, result.remedy = outcome.failure.error, outcome.failure.remedy
-        return False
+def _deliver_lane(
+    output: str, stream: StreamDefinition, destination: Destination[Any], parts: Sequence[Part], result: PendingResult
+) -> None:
+    """Deliver the parts of one shard up to the first failure."""
+
+    def taken() -> Iterator[tuple[Part, Selection]]:
+        for part in parts:
+            try:
+                part, rows = spool.take(output, part)
+            except ValueError as error:
+                result.error, result.remedy = str(error), "see the error"
+                return
+            yield part, Selection(rows)
+
+    for part, outcome in destination.deliver_lane(taken(), stream, output):
+        if outcome.failure is not None and result.error is None:
+            result.error, result.remedy = outcome.failure.error, outcome.failure.remedy
+        if outcome.failure is None or outcome.delivered or outcome.dead_letters:
+            result.redelivered.append(_redelivery(output, part, outcome))
+            result.delivered += outcome.delivered
+            result.pending -= outcome.failure is None
+
+
+def _redelivery(output: str, part: Part, outcome: Outcome) -> Redelivery:
+    """What became of a part; rows that still wait get a file of their own, which counts once the ledger lists it."""
     spooled = storage.relative(output, spool.path_of(output, part))
-    result.delivered += outcome.delivered
-    result.pending -= 1
-    result.redelivered.append(Redelivery(part, outcome.delivered, outcome.dead_letters, outcome.files, spooled))
-    return True
+    rest = None
+    if outcome.failure is not None and outcome.rest is not None:
+        rest = spool.put(output, dataclasses.replace(part, rest=part.rest + 1), outcome.rest)
+    return Redelivery(part, outcome.delivered, outcome.dead_letters, outcome.files, spooled, rest)

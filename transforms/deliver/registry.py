@@ -7,17 +7,22 @@ from typing import Any
 
 from schemas.destinations import DestinationOptions
 from transforms.deliver import formats
-from transforms.deliver.destination import Destination, StreamDefinition
+from transforms.deliver.destination import Destination, Kind, StreamDefinition
 from transforms.deliver.files import FilesDestination
 from transforms.deliver.null import NullDestination
 from transforms.deliver.warehouse import WarehouseDestination
+from transforms.deliver.webhook import WebhookDestination
 
 DESTINATIONS: dict[str, type[Destination[Any]]] = {
     "files": FilesDestination,
     "null": NullDestination,
     "warehouse": WarehouseDestination,
+    "webhook": WebhookDestination,
 }
 """Destination types by the name that a stream gives as ``destination.type``."""
+
+STORED = tuple(sorted(name for name, destination in DESTINATIONS.items() if destination.kind is Kind.STORED))
+"""Types that are served by cell; each has a branch in the graph."""
 
 
 def options_models() -> dict[str, type[DestinationOptions]]:

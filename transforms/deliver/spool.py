@@ -1,7 +1,8 @@
 """The spool: records that wait for their destination, or for their stream to be resumed.
 
 ``DIR/pending/<stream>/<shard>/<hour>-<writer>-<bucket>-<pane>.arrow``: rows of the stream's table, selected already, as
-Arrow IPC (lz4), with the part they are of in the schema's metadata. A second attempt at a part replaces its file.
+Arrow IPC (lz4), with the part they are of in the schema's metadata. A second attempt at a part replaces its file. What
+is left of a part that was delivered from the spool in part is a new file, ``…-<pane>.<n>.arrow``.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from transforms.deliver.parts import Part
 
 DIRECTORY = "pending"
 _VERSION = "1"
-_NAME = re.compile(r"(\d{8}T\d{2})-(.+)-(\d+)-(\d+)\.arrow")
+_NAME = re.compile(r"(\d{8}T\d{2})-(.+)-(\d+)-(\d+)(?:\.(\d+))?\.arrow")
 _HOUR = "%Y%m%dT%H"
 
 
 def path_of(output: str, part: Part) -> str:
     """Where the records of a part wait."""
     hour = datetime.fromtimestamp(part.hour // 1_000_000, UTC).strftime(_HOUR)
-    name = f"{hour}-{part.writer}-{part.bucket}-{part.pane}.arrow"
+    rest = f".{part.rest}" if part.rest else ""
+    name = f"{hour}-{part.writer}-{part.bucket}-{part.pane}{rest}.arrow"
     return storage.join(output, DIRECTORY, part.stream, str(part.shard), name)
 
 
@@ -93,7 +95,7 @@ def waiting(output: str) -> dict[str, list[Part]]:
         if match is None or not shard.isdecimal():
             continue  # a temporary file of an attempt that was killed: swept by its writer
         hour = int(datetime.strptime(match[1], _HOUR).replace(tzinfo=UTC).timestamp()) * 1_000_000
-        part = Part(stream, "", hour, int(match[3]), match[2], int(match[4]), int(shard))
+        part = Part(stream, "", hour, int(match[3]), match[2], int(match[4]), int(shard), int(match[5] or 0))
         found.setdefault(stream, []).append(part)
     return {stream: sorted(parts, key=lambda part: (part.shard, *part.turn)) for stream, parts in sorted(found.items())}
 
@@ -107,6 +109,6 @@ def sweep(output: str, writer: str, listed: Collection[str]) -> list[str]:
       listed: full paths of the files that hold its pending records.
     """
     temporary = rf"(?:{re.escape(storage.TEMPORARY)}[0-9a-f]+-)?"
-    own = re.compile(rf"{temporary}\d{{8}}T\d{{2}}-{re.escape(writer)}-\d+-\d+\.arrow")
+    own = re.compile(rf"{temporary}\d{{8}}T\d{{2}}-{re.escape(writer)}-\d+-\d+(?:\.\d+)?\.arrow")
     directory = storage.join(output, DIRECTORY)
     return storage.remove_stale(directory, lambda path: own.fullmatch(path.rsplit("/", 1)[1]) is not None, listed)

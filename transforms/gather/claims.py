@@ -34,6 +34,9 @@ INLINE_BYTES = 8 << 20
 one of tens of megabytes is held whole wherever it passes. Usual slices have less than 4 MB.
 """
 
+SMALL_BYTES = 32 << 10
+"""Claims that carry so little are as well in memory as on a disk."""
+
 
 class _Claim(msgspec.Struct, frozen=True, array_like=True):
     path: str
@@ -147,6 +150,19 @@ def _body(claim: bytes) -> pa.Buffer:
         spilled = _decoder.decode(claim[_HEAD.size :])
         return _map(spilled.path).slice(spilled.offset, spilled.length)
     return pa.py_buffer(claim).slice(_HEAD.size)
+
+
+def keep_claim(claim: bytes, path: str) -> bytes:
+    """Returns a claim for the same record batch that is kept on this worker's disk: the claim itself where it is small.
+
+    Args:
+      claim: claim of a record batch.
+      path: file for it, if it has to be moved; whoever asks removes it.
+    """
+    if claim[1:2] == _SPILLED or len(claim) <= SMALL_BYTES:
+        return claim
+    with Spill(path, 0, 0) as spill, pa.ipc.open_stream(_body(claim)) as reader:
+        return spill.deposit(reader.read_next_batch())
 
 
 def batch_of(claim: bytes, schema: pa.Schema) -> pa.RecordBatch:

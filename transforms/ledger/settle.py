@@ -42,6 +42,9 @@ def _settle_writer(run: Run, redelivered: Sequence[Redelivery]) -> None:
         for file in done.files:
             path, count = file.path, int(file.row_count or 0)
             files[path] = FileEntry(f"streams/{name}", hour, path, count, file.bytes, file.checksum)
+        if done.rest is not None:
+            path, count = done.rest.path, int(done.rest.row_count or 0)
+            files[path] = FileEntry(f"pending/{name}", hour, path, count, done.rest.bytes, done.rest.checksum)
     letters = [letter for done in open_ones for letter in done.dead_letters]
     rows = [(LEDGER.name, ledger_rows(run, [_delta(done) for done in open_ones], int(time.time() * 1_000_000)))]
     if letters:

@@ -1,0 +1,1 @@
+"""One contract for every destination, against real and emulated servers."""

@@ -1,0 +1,23 @@
+"""What a destination answered to one attempt, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from transforms.deliver.failures import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of the records of one request.
+
+    Attributes:
+      failure: why the request as a whole failed: none of its records was taken.
+      failures: why single records failed, by their place in the batch; all others were taken.
+      said: what the destination said, in a few words, for a person who tries it out; no secrets.
+    """
+
+    failure: Failure | None = None
+    failures: Mapping[int, Failure] = field(default_factory=dict)
+    said: str = ""
