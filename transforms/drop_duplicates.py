@@ -17,7 +17,7 @@ from transforms.deduplicate.conflicts import CONFLICT_COLUMNS, pack_conflicts, r
 from transforms.deduplicate.within import NO_LOSERS, Verdict, judge, panes, take
 from transforms.elements import Pane
 from transforms.gather.cells import Cell
-from transforms.gather.claims import batch_of, order_of
+from transforms.gather.claims import Slices, order_of
 from transforms.gather_by_cell import LOST, SLICE, KeyedBytes
 from transforms.ledger.counts import Count, encode
 from transforms.run import Run
@@ -43,7 +43,7 @@ class _DropDuplicates(beam.DoFn):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[object]:
         cell = Cell.of_number(element[0])
         claims, lost = _sort_out(element[1])
-        slices = [batch_of(claim, RECORD_SCHEMAS[cell.kind]) for claim in claims]
+        slices = Slices(claims, RECORD_SCHEMAS[cell.kind])
         verdict = judge(slices, cell.kind, self._committed.of_cell(cell), lost)
         for file, rows in pack_conflicts(_conflicting(slices, verdict, cell), cell.kind):
             yield beam.pvalue.TaggedOutput(CONFLICTS, (file, rows))

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from schemas.records import ID_COLUMN
 from transforms.deduplicate.across import LOSER
 from transforms.gather.cells import column_int64
+from transforms.gather.claims import Slices
 
 PANE_ROWS = 65_536
 """Rows of a pane: what classification, aggregation and encoding hold in memory at once (~60 MB of events)."""
@@ -54,14 +55,16 @@ def judge(slices: Sequence[pa.RecordBatch], kind: int, seen: np.ndarray, lost: n
       losers that differ from it in a compared field that both carry are conflicts, all others duplicates. An id that
       was seen or lost keeps no record.
     """
-    ids = _concatenate(slices, ID_COLUMN[kind])
+    ids, rank, content = _quality(slices, kind)
     keep = np.ones(len(ids), bool)
     conflict = np.zeros(len(ids), bool)
     order = np.argsort(ids, kind="stable")
-    repeated = ids[order][1:] == ids[order][:-1]
+    arranged = ids[order]
+    repeated = arranged[1:] == arranged[:-1]
+    del arranged
     if repeated.any():
         group = order[np.concatenate((repeated, [False])) | np.concatenate(([False], repeated))]
-        winner = _winners(slices, ids, group)
+        winner = _winners(ids, rank, content, group)
         loser = winner != group
         group, winner = group[loser], winner[loser]
         keep[group] = False
@@ -79,14 +82,22 @@ def judge(slices: Sequence[pa.RecordBatch], kind: int, seen: np.ndarray, lost: n
     return Verdict(keep, conflict)
 
 
-def _concatenate(slices: Sequence[pa.RecordBatch], name: str) -> np.ndarray:
-    return np.concatenate([column_int64(part.column(name)) for part in slices] or [np.empty(0, np.int64)])
+def _quality(slices: Sequence[pa.RecordBatch], kind: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Id, rank of the rendering and content hash of all records."""
+    names = (ID_COLUMN[kind], "rendering", "content_hash")
+    parts = slices.columns(names) if isinstance(slices, Slices) else (part.select(list(names)) for part in slices)
+    ids, rank, content = [np.empty(0, np.int64)], [np.empty(0, np.int8)], [np.empty(0, np.uint64)]
+    for part in parts:
+        # Copies: a view would hold on to the whole batch.
+        ids.append(column_int64(part.column(0)).copy())
+        rank.append(part.column(1).to_numpy(zero_copy_only=False).copy())
+        content.append(part.column(2).to_numpy(zero_copy_only=False).copy())
+    return np.concatenate(ids), np.concatenate(rank), np.concatenate(content)
 
 
-def _winners(slices: Sequence[pa.RecordBatch], ids: np.ndarray, group: np.ndarray) -> np.ndarray:
+def _winners(ids: np.ndarray, rank: np.ndarray, content: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Returns for each position in `group` the position of its id's winner."""
-    rank = np.concatenate([part.column("rendering").to_numpy(zero_copy_only=False) for part in slices])[group]
-    content = np.concatenate([part.column("content_hash").to_numpy(zero_copy_only=False) for part in slices])[group]
+    rank, content = rank[group], content[group]
     by_quality = np.lexsort((group, content, rank, ids[group]))
     arranged = ids[group][by_quality]
     first = np.concatenate(([True], arranged[1:] != arranged[:-1]))
@@ -109,15 +120,15 @@ def _differs(slices: Sequence[pa.RecordBatch], kind: int, rows: np.ndarray, winn
 
 def take(slices: Sequence[pa.RecordBatch], rows: np.ndarray, names: Sequence[str]) -> pa.Table:
     """Returns columns of single rows, by their positions over all slices, in the order of `rows`."""
-    starts = np.cumsum([0, *(part.num_rows for part in slices)])
-    part_of = np.searchsorted(starts, rows, side="right") - 1
-    order = np.argsort(part_of, kind="stable")
-    pieces = []
-    for part in np.unique(part_of):
-        inside = rows[order[part_of[order] == part]] - starts[part]
-        pieces.append(slices[part].select(list(names)).take(pa.array(inside)))
-    if not pieces:
+    if not len(rows):
         return slices[0].select(list(names)).slice(0, 0) if slices else pa.table({})
+    order = np.argsort(rows, kind="stable")
+    pieces, start, taken = [], 0, 0
+    for part in slices.columns(names) if isinstance(slices, Slices) else slices:
+        until = int(np.searchsorted(rows, start + part.num_rows, sorter=order))
+        if until > taken:
+            pieces.append(part.select(list(names)).take(pa.array(rows[order[taken:until]] - start)))
+        start, taken = start + part.num_rows, until
     back = np.empty(len(rows), np.int64)
     back[order] = np.arange(len(rows))
     return pa.Table.from_batches(pieces).take(pa.array(back))

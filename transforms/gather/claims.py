@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import overload
 
 import msgspec
 import numpy as np
@@ -170,6 +171,43 @@ def batch_of(claim: bytes, schema: pa.Schema) -> pa.RecordBatch:
     with pa.ipc.open_stream(_body(claim)) as reader:
         batch = reader.read_next_batch()
     return batch if batch.schema.equals(schema) else lift(batch, schema)
+
+
+class Slices(Sequence[pa.RecordBatch]):
+    """The record batches of claims, redeemed one by one when they are asked for.
+
+    A batch of many columns costs tens of kilobytes of objects, however few its rows; a cell of a large run has
+    thousands of them, which are never held at the same time.
+
+    Args:
+      claims: the claims, in order.
+      schema: schema of all of them.
+    """
+
+    def __init__(self, claims: Sequence[bytes], schema: pa.Schema):
+        self._claims, self._schema = claims, schema
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    @overload
+    def __getitem__(self, place: int) -> pa.RecordBatch: ...
+    @overload
+    def __getitem__(self, place: slice) -> Slices: ...
+    def __getitem__(self, place: int | slice) -> pa.RecordBatch | Slices:
+        if isinstance(place, slice):
+            return Slices(self._claims[place], self._schema)
+        return batch_of(self._claims[place], self._schema)
+
+    def columns(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yields of each batch only these columns, which is cheaper than the whole."""
+        places = [self._schema.get_field_index(name) for name in names]
+        options = pa.ipc.IpcReadOptions(included_fields=places)
+        for claim in self._claims:
+            with pa.ipc.open_stream(_body(claim), options=options) as reader:
+                batch = reader.read_next_batch()
+            # A claim of an older schema may have its columns elsewhere.
+            yield batch if batch.schema.names == list(names) else batch_of(claim, self._schema).select(list(names))
 
 
 def packed_of(claim: bytes, dtype: np.dtype) -> np.ndarray:
