@@ -14,6 +14,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.options import check_options
+from pipelines.preflight import Preflight, look_ahead
 from pipelines.reasons_file import read_reasons
 from pipelines.runners import LOCAL_RUNNER, runner_mistakes, runner_of
 from schemas.file_systems import missing_client
@@ -63,6 +64,7 @@ class Job:
       streams: the stream definitions; secrets in them are references.
       options: Beam's options.
       block_bytes: size of a block.
+      warnings: what was found before the run and does not keep it from starting.
       held: streams that are not delivered in this run, and why: earlier records still wait, and must not be overtaken.
     """
 
@@ -72,6 +74,7 @@ class Job:
     streams: Sequence[Stream]
     options: PipelineOptions = field(repr=False)
     block_bytes: int = BLOCK_BYTES
+    warnings: Sequence[str] = ()
     held: Mapping[str, Failure] = field(default_factory=dict)
 
     @property
@@ -129,7 +132,8 @@ def prepare(arguments: Sequence[str]) -> Job:
     """Makes a job of command line arguments.
 
     Raises:
-      JobError: every mistake in the options, the globs, the files of streams and reasons, and the warehouse's settings.
+      JobError: every mistake in the options, the globs, the files of streams and reasons, the warehouse's settings,
+        and the destinations.
     """
     given, mistakes = check_options(arguments)
     # Files are looked at before there is a pipeline, which would tell them endpoints and credentials.
@@ -147,10 +151,19 @@ def prepare(arguments: Sequence[str]) -> Job:
     events, usage = (_readable(feed, getattr(given, feed), mistakes) for feed in FEEDS)
     inputs = _inputs(events, usage, mistakes)
     buckets = _buckets(output, given.buckets, mistakes)
+    ahead = Preflight() if given.no_preflight else look_ahead(streams, output, runner_of(options) == LOCAL_RUNNER)
+    mistakes.extend(f"--streams: {given.streams}: {mistake}" for mistake in ahead.mistakes)
     if mistakes:
         raise JobError(mistakes)
     run = Run(output=output, writer=writer_id(inputs), buckets=buckets, reasons=reasons)
-    return Job(run, plan_blocks(inputs, BLOCK_BYTES), inputs, streams, PipelineOptions(list(arguments)))
+    return Job(
+        run,
+        plan_blocks(inputs, BLOCK_BYTES),
+        inputs,
+        streams,
+        PipelineOptions(list(arguments)),
+        warnings=ahead.warnings,
+    )
 
 
 def _output(given: str | None, runner: str, mistakes: list[str]) -> str:

@@ -30,6 +30,8 @@ def launch(arguments: Sequence[str], build: Build) -> int:
     console = console_of(stderr=True)
     try:
         job = prepare(arguments)
+        for warning in job.warnings:
+            print_prose(console, Text.assemble(("warning:", "yellow"), " ", warning))
         return run_local(job, build, console) if job.local else submit(job, build, console)
     except JobError as error:
         for mistake in error.mistakes:

@@ -58,6 +58,11 @@ class StreamerOptions(PipelineOptions):
             help="Leave out the views and the report of a local run; `data-streamer report DIR` writes the report.",
         )
         group.add_argument(
+            "--no_preflight",
+            action="store_true",
+            help="Do not ask the destinations before the run whether they can be reached and are as they should be.",
+        )
+        group.add_argument(
             "--reasons",
             metavar="FILE",
             help="YAML file of your own rows of the table of reasons (docs/reasons.md); they are tried before the "
