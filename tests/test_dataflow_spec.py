@@ -29,8 +29,8 @@ from pipelines.data_streamer import build
 from pipelines.job import Job, prepare
 from schemas.destinations import SecretReference
 from schemas.streams import Stream
-from tests.emulators import storage_emulator
 from tests.graphs import EVENT, labels_of, pickled_shuffles, streams_text
+from tests.servers.storage import storage_emulator
 from transforms.deliver.files import FilesOptions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,8 +78,8 @@ def decoded(payload: bytes) -> bytes:
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[str]:
     """Address of a storage emulator with an empty bucket, for the time of this module."""
-    with storage_emulator(BUCKET) as address:
-        yield address
+    with storage_emulator(BUCKET) as server:
+        yield server.address
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from google.auth.credentials import AnonymousCredentials
 
 from pipelines import commands
-from tests.emulators import AWS_CREDENTIALS, s3_emulator, storage_emulator
 from tests.end_to_end import jobs, runs
+from tests.servers.aws import aws_emulator
+from tests.servers.storage import storage_emulator
 from warehouse.remote import local_copy
 
 BUCKET = "acme-iot"
@@ -108,8 +109,8 @@ def local(feed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cloud_storage(feed: Path, local: Path) -> Iterator[Store]:
-    with storage_emulator(BUCKET) as address, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STORAGE_EMULATOR_HOST", address)
+    with storage_emulator(BUCKET) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", server.address)
         patch.setattr(google.auth, "default", lambda **_: (AnonymousCredentials(), BUCKET))
         yield Store("gs", local, feed)
 
@@ -117,13 +118,10 @@ def cloud_storage(feed: Path, local: Path) -> Iterator[Store]:
 @pytest.fixture
 def bucket_url() -> Iterator[str]:
     """URL of an empty bucket of S3."""
-    with s3_emulator() as address, pytest.MonkeyPatch.context() as patch:
-        import boto3
-
-        for name, value in {**AWS_CREDENTIALS, "AWS_ENDPOINT_URL_S3": address}.items():
+    with aws_emulator() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
             patch.setenv(name, value)
-        place = {"LocationConstraint": AWS_CREDENTIALS["AWS_DEFAULT_REGION"]}
-        boto3.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=place)
+        server.create_bucket(BUCKET)
         FileSystems.set_options(PipelineOptions())
         yield f"s3://{BUCKET}"
 
