@@ -9,19 +9,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import tenacity
 
 from transforms.deliver.answer import Answer
 from transforms.deliver.failures import Failure, FailureKind
+from transforms.deliver.push import attempts
+from transforms.deliver.push.attempts import is_transient
 from transforms.deliver.push.batch import Batch, Places
 from transforms.deliver.push.breaker import CircuitBreaker
 from transforms.deliver.push.options import Retry
 from transforms.deliver.push.pace import Pace
 
 WAITING, TAKEN, REFUSED = 0, 1, 2
-
-_BASE, _LONGEST = 0.5, 30.0
-"""Back-off with full jitter: a random time up to 0.5 s · 2^n, at most 30 s."""
 
 _ALL_REFUSED = 100
 """Records refused one after another, none taken, from which on the destination counts as misconfigured: it would refuse
@@ -104,30 +102,10 @@ class Sender:
             left, failure = self._settle(left, answer, sent)
             return failure
 
-        stop = tenacity.stop_after_attempt(self._retry.attempts) | tenacity.stop_before_delay(self._seconds())
-        return tenacity.Retrying(
-            sleep=self._sleep,
-            stop=stop,
-            wait=_wait,
-            retry=tenacity.retry_if_result(_is_transient),
-            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-        )(attempt)
-
-    def _seconds(self) -> float:
-        """Seconds that may pass until the last attempt."""
-        left = float("inf") if self._until is None else max(0.0, self._until - time.monotonic())
-        return min(self._retry.seconds, left)
+        return attempts.until_settled(attempt, self._retry, self._until, self._sleep)
 
     def _attempt(self, batch: Batch) -> Answer:
-        blocked = self._breaker.wait()
-        if blocked:
-            error = f"the circuit is open after many failed requests; next try in {blocked:.0f} s"
-            remedy = "mend the destination, then deliver what is pending"
-            return Answer(Failure(FailureKind.TRANSIENT, error, remedy, retry_after=blocked))
-        self._pace.wait(len(batch))
-        answer = self._send(batch)
-        self._breaker.record(failed=_is_transient(answer.failure))
-        return answer
+        return attempts.attempt(lambda: self._send(batch), len(batch), self._breaker, self._pace)
 
     def _settle(self, places: Places, answer: Answer, sent: Sent) -> tuple[Places, Failure | None]:
         """Notes what became of single records; returns those that are to be tried again, and why."""
@@ -140,7 +118,7 @@ class Sender:
             else:
                 again.append(places[at])
                 # One that an operator has to mend counts more than one that passes.
-                failure = why if failure is None or not _is_transient(why) else failure
+                failure = why if failure is None or not is_transient(why) else failure
         if taken.any():
             sent.status[places[taken]] = TAKEN
             self._refused_in_a_row = 0
@@ -156,14 +134,3 @@ class Sender:
             sent.refused.clear()
             error = f"the last {self._refused_in_a_row} records were all refused, none was taken: {failure.error}"
             sent.failure = Failure(FailureKind.MISCONFIGURED, error, "correct shape or options of the destination")
-
-
-def _is_transient(failure: Failure | None) -> bool:
-    return failure is not None and failure.kind is FailureKind.TRANSIENT
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    failure = state.outcome.result() if state.outcome else None
-    jitter = tenacity.wait_random_exponential(multiplier=_BASE, max=_LONGEST)(state)
-    asked = failure.retry_after if failure is not None else None
-    return jitter if asked is None else asked
