@@ -5,7 +5,7 @@ import sys
 
 from aiohttp import web
 
-from tests.servers.http import serve_forever
+from tests.servers.http import body_of, serve_forever
 
 
 class Counting:
@@ -15,7 +15,7 @@ class Counting:
     async def take(self, request: web.BaseRequest) -> web.Response:
         if request.method == "GET":
             return web.json_response({"requests": self.requests, "bytes": self.bytes})
-        self.bytes += len(await request.read())
+        self.bytes += len(await body_of(request))
         self.requests += 1
         return web.Response()
 

@@ -83,7 +83,7 @@ class Receiver:
         return [self.requests[number - 1] for number in sorted(self.answered)]
 
     async def take(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = await request.read()
+        body = await body_of(request)
         taken = Request(
             request.method, request.raw_path, {name.lower(): value for name, value in request.headers.items()}, body
         )
@@ -93,9 +93,17 @@ class Receiver:
         if answer.after:
             await asyncio.sleep(answer.after)
         response = await respond(request, answer)
-        if 200 <= answer.status < 300 and not answer.cut:
+        if 200 <= answer.status < 300 and not (answer.cut or answer.hang):
             self.answered.append(number)
         return response
+
+
+async def body_of(request: web.BaseRequest) -> bytes:
+    """The whole body; a client that waits to be told so is told to send it."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # aiohttp refuses to prepare a response after which something was written
+    return await request.read()
 
 
 async def respond(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
@@ -171,12 +179,14 @@ async def serve_forever(handler: Handler, port: int) -> None:
 
 
 @contextmanager
-def serving(handler: Handler, port: int, context: ssl.SSLContext | None = None) -> Iterator[None]:
-    """Serve HTTP with a handler on a thread of its own."""
+def serving(
+    handler: Handler, port: int, context: ssl.SSLContext | None = None
+) -> Iterator[Callable[[Awaitable[Any]], Any]]:
+    """Serve HTTP with a handler on a thread of its own; yields a function that runs something on its loop."""
     with loop_in_thread(f"http-{port}") as run:
         runner = run(serve(handler, port, context))
         try:
-            yield
+            yield run
         finally:
             run(runner.cleanup())
 
