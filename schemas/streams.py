@@ -18,6 +18,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from schemas.definition import Definition, mistake, none_of
 from schemas.destinations import DestinationOptions
 from schemas.filters import Filter, content_mistakes
+from schemas.masks import MaskEntry
+from schemas.masks import content_mistakes as mask_mistakes
 from schemas.tables import STREAM_CONTENTS
 
 Content = Literal["events", "usage", "device_usage_hourly", "device_events_hourly"]
@@ -68,6 +70,9 @@ class Stream(Definition):
         default="running", description="running, or paused: records are kept pending and delivered when it runs again."
     )
     batch: Batch = Field(default=Batch(), description="Sizes of requests.")
+    mask: tuple[MaskEntry, ...] = Field(
+        default=(), description="Personal data that it hides, after the filter."
+    )
 
     @field_validator("name", mode="before")
     @classmethod
@@ -101,6 +106,7 @@ class Stream(Definition):
         if content not in STREAM_CONTENTS:
             return []
         found = content_mistakes(content, given.get("filter"), ("filter",))
+        found += mask_mistakes(content, given.get("mask"), ("mask",))
         if isinstance(shape, str) and shape in SHAPES:
             contents, formats, _ = SHAPES[shape]
             written = given.get("format", "ndjson")

@@ -15,6 +15,7 @@ from transforms.deliver.formats import FORMATS
 from transforms.deliver.registry import DESTINATIONS, STORED
 from transforms.deliver.selection import select
 from transforms.elements import Pane, Routed
+from transforms.route.masking import compile_masks
 from transforms.route.predicates import compile_filters
 
 PUSHED = "pushed"
@@ -29,10 +30,11 @@ class _Route(beam.DoFn):
         self._router = compile_filters(self._streams)
         self._texts = {stream.name: _made_of_texts(stream) for stream in self._streams}
         self._branch = {stream.name: _branch_of(stream) for stream in self._streams}
+        self._masking = compile_masks(self._streams)
 
     def process(self, element: Pane) -> Iterator[beam.pvalue.TaggedOutput]:
         masks = self._router.masks(element.table, element.rows)
-        for name, selection in select(element.rows, masks, self._texts).items():
+        for name, selection in select(element.rows, masks, self._texts, self._masking).items():
             routed = Routed(name, element.table, element.cell, element.number, element.rows.num_rows, selection)
             yield beam.pvalue.TaggedOutput(self._branch[name], routed)
 

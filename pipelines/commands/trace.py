@@ -22,6 +22,7 @@ from transforms.deliver.registry import DESTINATIONS
 from transforms.deliver.shapes import json_lines
 from transforms.gather.cells import Cell, cell_numbers
 from transforms.route.explain import explain_row
+from transforms.route.masking import preview
 
 _WRITER = "explain"
 
@@ -130,6 +131,8 @@ def sendings(stream: Stream, found: Trace) -> Sending:
     decision = explain_row(stream, rows)
     if not decision.taken:
         return Sending(False, decision.clause)
+    if stream.mask:
+        rows, note = preview(stream).apply(rows), f"{note}, masked (pseudonyms need the key: placeholders here)"
     if not DESTINATIONS[stream.destination.type].packs:
         lines = json_lines("table", stream.content, rows).to_list()
         return Sending(True, decision.clause, f"{note}, as a row of the table", tuple(lines))

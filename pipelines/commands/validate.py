@@ -7,6 +7,7 @@ import click
 from pipelines.commands.errors import MISTAKES, mistakes
 from pipelines.reasons_file import read_reasons
 from pipelines.screen import console_of, print_line, print_prose
+from schemas.masks import MaskEntry
 from schemas.reasons import ReasonsError, reason_names
 from schemas.streams import Stream
 from transforms.route.definitions import StreamsFileError, load_streams
@@ -46,9 +47,18 @@ def in_words(stream: Stream) -> list[str]:
     paused = "; paused: records are kept pending" if stream.state == "paused" else ""
     options = stream.destination.model_dump(mode="json", exclude_defaults=True, exclude={"type"})
     place = "".join(f", {name} {value}" for name, value in options.items())
+    masks = [f"  masks   {_mask_in_words(entry)}" for entry in stream.mask]
     return [
         f"{stream.name}{title}",
         f"  takes   {stream.content}: {describe(stream.filter)}",
+        *masks,
         f"  sends   {stream.format} in shape {stream.shape}",
         f"  to      {stream.destination.type}{place}{paused}",
     ]
+
+
+def _mask_in_words(entry: MaskEntry) -> str:
+    how = {"drop": "dropped", "truncate": "truncated", "pseudonymise": "pseudonymised"}[entry.action]
+    keep = f" to {entry.keep} characters" if entry.keep else ""
+    key = f", key in {entry.key}" if entry.key else ""
+    return f"{', '.join(entry.fields)}: {how}{keep}{key}"

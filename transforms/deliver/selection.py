@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -84,14 +85,46 @@ def _lines(shape: str, content: str, rows: pa.RecordBatch) -> Iterator[pl.Series
         yield json_lines(shape, content, rows.slice(start, LINES_AT_ONCE))
 
 
-def select(rows: pa.RecordBatch, masks: Mapping[str, Mask], texts: Mapping[str, bool]) -> dict[str, Selection]:
+class Masking(Protocol):
+    """Hides personal data in rows (`transforms.route.masking.Mask`)."""
+
+    def apply(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows, masked: same schema, same order."""
+
+
+def select(
+    rows: pa.RecordBatch,
+    masks: Mapping[str, Mask],
+    texts: Mapping[str, bool],
+    masking: Mapping[str, Masking] | None = None,
+) -> dict[str, Selection]:
     """Returns each stream's selection of a pane's rows.
+
+    Streams with the same masking share masked rows and their texts; nothing is shared across maskings.
 
     Args:
       rows: the pane's rows.
       masks: which rows each stream takes, by its name.
       texts: whether a stream's format is made of JSON texts, by its name.
+      masking: what hides personal data in a stream's rows, by its name; streams without it get them as they are.
     """
+    if not masking:
+        return _select(rows, masks, texts)
+    groups: dict[Masking | None, dict[str, Mask]] = {}
+    for name, mask in masks.items():
+        groups.setdefault(masking.get(name), {})[name] = mask
+    selected: dict[str, Selection] = {}
+    for hides, members in groups.items():
+        if hides is None:
+            selected |= _select(rows, members, texts)
+            continue
+        wanted = np.logical_or.reduce(list(members.values()))
+        hidden = hides.apply(Selection(rows, wanted).rows)
+        selected |= _select(hidden, {name: mask[wanted] for name, mask in members.items()}, texts)
+    return {name: selected[name] for name in masks}
+
+
+def _select(rows: pa.RecordBatch, masks: Mapping[str, Mask], texts: Mapping[str, bool]) -> dict[str, Selection]:
     sharing = [mask for name, mask in masks.items() if texts[name]]
     wanted = np.logical_or.reduce(sharing) if sharing else np.zeros(rows.num_rows, bool)
     if len(sharing) < 2 or sum(map(np.count_nonzero, sharing)) < WORTH_SHARING * np.count_nonzero(wanted):

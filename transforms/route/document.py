@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from schemas.destinations import SecretReference
 from schemas.filter_keys import KEYS
 from schemas.filters import Filter
+from schemas.masks import CLASSES, NUMBERS, MaskEntry
 from schemas.streams import SHAPES, Batch, Stream
 from schemas.tables import STREAM_CONTENTS
 from transforms.deliver.registry import DESTINATIONS
@@ -52,6 +53,20 @@ def _stream_keys() -> str:
 
 def _batch_keys() -> str:
     return _table(("key", "default", "what"), _field_rows(Batch))
+
+
+def _mask_keys() -> str:
+    return _table(("key", "default", "what"), _field_rows(MaskEntry))
+
+
+def _mask_classes() -> str:
+    rows = []
+    for name, columns in CLASSES.items():
+        kept = [
+            f"`{column}`" + (f" ({keep})" if keep and column not in NUMBERS else "") for column, keep in columns.items()
+        ]
+        rows.append((f"`{name}`", ", ".join(kept)))
+    return _table(("class", "columns"), rows)
 
 
 def _filter_keys() -> str:
@@ -97,6 +112,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "shapes": _shapes,
     "destinations": _destinations,
     "secrets": _secrets,
+    "mask_keys": _mask_keys,
+    "mask_classes": _mask_classes,
 }
 """Name of each block → what makes its text."""
 
