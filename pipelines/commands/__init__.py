@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import keyword
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -22,9 +23,11 @@ from schemas.definition import did_you_mean
 COMMANDS: dict[str, str] = {
     "run": "Run the job: feeds in, streams, warehouse and report out.",
     "validate": "Check a streams file; say in words how each filter was read.",
+    "import": "Write emnify's data streams as a streams file.",
     "explain": "Show what becomes of single records, step by step.",
     "audit": "Prove from an output directory that nothing was lost.",
     "report": "Write the report of an output directory again.",
+    "test": "Send one marked sample record to a stream's destination.",
     "deliver": "Deliver what is pending, in order.",
     "device": "Show one device's timeline: signalling and usage.",
     "sql": "Ask the warehouse: one query on its views.",
@@ -33,7 +36,8 @@ COMMANDS: dict[str, str] = {
     "reasons": "List the reasons of rejections and failures.",
     "schema": "Print the schema of the streams file or of a table.",
 }
-"""Name and purpose of each command: the module of that name in this package holds it as ``command``."""
+"""Name and purpose of each command: the module of that name in this package holds it as ``command``; a name that is
+a word of Python has an underscore there."""
 
 
 class _Commands(click.Group):
@@ -45,7 +49,8 @@ class _Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"pipelines.commands.{name}").command
+        module = f"{name}_" if keyword.iskeyword(name) else name
+        command: click.Command = importlib.import_module(f"pipelines.commands.{module}").command
         return command
 
     def resolve_command(

@@ -36,6 +36,15 @@ def load_streams(
     return read_streams_file(path, options_models(), check=_check, reasons=reasons, environment=environment)
 
 
+def check_text(text: str, name: str) -> list[Stream]:
+    """The streams of a file's text, checked as `load_streams` does.
+
+    Raises:
+      StreamsFileError: with every mistake.
+    """
+    return parse_streams(text, name, options_models(), check=_check, reasons=REASONS)
+
+
 def _read_remote(path: str) -> str:
     missing = missing_client(path)
     if missing is not None:

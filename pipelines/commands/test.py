@@ -1,0 +1,130 @@
+"""``data-streamer test``: sends one marked sample record to a stream's destination, and says what it answered."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+
+import click
+import pyarrow as pa
+
+from pipelines.commands.errors import COMPLETE, INCOMPLETE, mistakes
+from pipelines.screen import console_of, print_line, print_prose
+from schemas.definition import did_you_mean
+from schemas.destinations import SecretError
+from schemas.reasons import ReasonsError, load_reasons, reason_names
+from schemas.records import EVENTS_FEED, USAGE_FEED
+from schemas.streams import Stream
+from schemas.tables import DEVICE_EVENTS_HOURLY, DEVICE_USAGE_HOURLY
+from transforms.aggregate import device_events, device_usage
+from transforms.classify import event_rows, usage_rows
+from transforms.decode import decode_one
+from transforms.deliver.answer import Answer
+from transforms.deliver.failures import SetupError
+from transforms.deliver.parts import Part
+from transforms.deliver.registry import DESTINATIONS
+from transforms.route.definitions import StreamsFileError, load_streams
+
+WRITER = "test"
+MARK = "data-streamer-test"
+"""Name of the device and of the organisation of the sample record; their ids are 0, and the record's id is 1."""
+
+_WHO = {
+    "organisation": {"id": 0, "name": MARK},
+    "endpoint": {"id": 0, "name": MARK, "ip_address": None, "tags": None, "imei": None},
+    "sim": {"id": 0, "iccid": "8988303000000000000", "msisdn": None, "production_date": None},
+}
+_EVENT = {
+    "id": 1,
+    "timestamp": "2026-01-01T00:00:00Z",
+    "event_type": {"id": 0, "description": "Generic"},
+    "event_severity": {"id": 0, "description": "INFO"},
+    "event_source": {"id": 2, "description": "API"},
+    "alert": False,
+    "description": "Test record of the Data Streamer: it stands for nothing that happened.",
+    **_WHO,
+}
+_USAGE = {
+    "id": 1,
+    "start_timestamp": "2026-01-01T00:00:00Z",
+    "end_timestamp": "2026-01-01T00:00:01Z",
+    "traffic_type": {"id": 5, "description": "Data"},
+    "volume": {"total": 0, "rx": 0, "tx": 0},
+    "cost": 0,
+    "currency": {"id": 1, "code": "EUR", "symbol": "€"},
+    **_WHO,
+}
+
+
+@click.command()
+@click.argument("name", metavar="STREAM")
+@click.option("--streams", required=True, metavar="FILE", help="The streams file.")
+@click.option("--reasons", metavar="FILE", help="Your own rows of the table of reasons: filters may name them.")
+def command(name: str, streams: str, reasons: str | None) -> int:
+    """Send one marked sample record to a stream's destination; print what it answered, and the time it took.
+
+    The record's device and organisation are called data-streamer-test and have the id 0. The stream's filter does not
+    apply, its shape, format and mask do. There is one attempt. Exit code 3 if the destination did not take the record.
+    """
+    with mistakes(ReasonsError):
+        names = reason_names(load_reasons(reasons))
+    with mistakes(StreamsFileError):
+        stream = _named(name, load_streams(streams, reasons=names))
+    console = console_of()
+    started = time.monotonic()
+    with mistakes(SecretError):
+        answer = try_out(stream)
+    seconds = time.monotonic() - started
+    if answer.failure is None and not answer.failures:
+        print_line(console, f"{name}: taken by {stream.destination.type} in {seconds:.2f} s")
+        print_prose(console, f"  {answer.said}" if answer.said else "  it said nothing more")
+        return COMPLETE
+    failure = answer.failure or answer.failures[0]
+    print_line(console, f"{name}: not taken by {stream.destination.type} ({failure.kind.value}, {seconds:.2f} s)")
+    print_prose(console, f"  {failure.error}")
+    print_prose(console, f"  {failure.remedy}")
+    return INCOMPLETE
+
+
+def _named(name: str, streams: Sequence[Stream]) -> Stream:
+    for stream in streams:
+        if stream.name == name:
+            return stream
+    known = [stream.name for stream in streams]
+    near = did_you_mean(name, known) or f" (streams are {', '.join(known)})"
+    raise click.UsageError(f"{name!r} is no stream of the file{near}")
+
+
+def try_out(stream: Stream) -> Answer:
+    """Sends the sample record to a stream's destination once, and returns what it answered.
+
+    Raises:
+      SecretError: a secret cannot be read here.
+    """
+    rows = sample_rows(stream.content)
+    hour = int(rows.column("hour").cast(pa.int64())[0].as_py())
+    part = Part(stream.name, stream.content, hour, 0, WRITER, 0)
+    destination = DESTINATIONS[stream.destination.type](stream.destination)
+    try:
+        destination.setup()
+    except SetupError as error:
+        return Answer(error.failure)
+    # What writes to the run's own directory writes to one that goes away.
+    with tempfile.TemporaryDirectory(prefix="data-streamer-test-") as output:
+        try:
+            return destination.try_out(part, rows, stream, output)
+        finally:
+            destination.close()
+
+
+def sample_rows(content: str) -> pa.RecordBatch:
+    """The sample record as one row of a table."""
+    kind = USAGE_FEED if content in ("usage", DEVICE_USAGE_HOURLY.name) else EVENTS_FEED
+    decoded = decode_one(kind, json.dumps(_USAGE if kind == USAGE_FEED else _EVENT).encode())
+    assert isinstance(decoded, tuple), decoded
+    rows = usage_rows(decoded[1], WRITER, 0) if kind == USAGE_FEED else event_rows(decoded[1], WRITER, 0)
+    if content == DEVICE_USAGE_HOURLY.name:
+        return device_usage(rows)
+    return device_events(rows) if content == DEVICE_EVENTS_HOURLY.name else rows
