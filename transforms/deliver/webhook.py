@@ -6,25 +6,26 @@ import base64
 import binascii
 import hashlib
 import hmac
+import ipaddress
 import re
 import time
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 import polars as pl
 import pyarrow as pa
 from isal import igzip
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_core import PydanticCustomError
 
 from schemas.destinations import DestinationOptions, SecretError, SecretReference
 from transforms.deliver import text
 from transforms.deliver.answer import Answer
 from transforms.deliver.destination import StreamDefinition
-from transforms.deliver.failures import Failure
+from transforms.deliver.failures import Failure, FailureKind, SetupError
 from transforms.deliver.push.batch import Batch, Limits
-from transforms.deliver.push.http import HttpClient
+from transforms.deliver.push.http import HttpClient, origin, told
 from transforms.deliver.push.options import PushOptions
 from transforms.deliver.push.pushed import PushedDestination
 
@@ -38,23 +39,28 @@ _SECRET_HEADERS = re.compile(r"authorization|cookie|token|secret|password|api-?k
 _OWN_HEADERS = ("content-type", "content-encoding", "content-length", "host", "webhook-id", "webhook-timestamp",
                 "webhook-signature", "transfer-encoding", "connection")  # fmt: skip
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_KEY_PREFIX = "whsec_"
+_HEADER_TEXT = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_NEAR = (".internal", ".local", ".localhost", ".svc", ".home.arpa", ".test")
+"""Ends of names that never lie in the public network."""
 
-HeaderText = Annotated[str, StringConstraints(pattern=r"^[\t\x20-\x7e\x80-\xff]*$")]
+_KEY_PREFIX, _KEY_BYTES = "whsec_", range(24, 65)
+"""How a signing key is written, and its sizes (Standard Webhooks, specification 1.0)."""
 
 
 class WebhookOptions(PushOptions):
     """HTTP requests to a server of yours or of a third party."""
 
     type: Literal["webhook"] = Field(default="webhook", description="Type of the destination.")
-    url: str = Field(
-        description="Where to: https://… (http://… only to this machine or a private network).",
+    url: str | SecretReference = Field(
+        description="Where to: https://… (http://… only to this machine or a private network). An address that is a "
+        "secret itself is given by reference: {env: NAME}.",
         examples=["https://example.com/iot/events"],
     )
     method: Literal["POST", "PUT", "PATCH"] = Field(default="POST", description="Method of the requests.")
-    headers: Mapping[str, HeaderText | SecretReference] = Field(
+    headers: Mapping[str, SecretStr | SecretReference] = Field(
         default={},
-        description="Headers of your own. Values that are secret are given by reference: {env: NAME}.",
+        description="Headers of your own; their values are never shown. Those that are secret are given by reference: "
+        "{env: NAME}.",
         examples=[{"Authorization": {"env": "WEBHOOK_AUTHORIZATION"}, "X-Team": "fleet"}],
     )
     signing_keys: tuple[SecretReference, ...] = Field(
@@ -66,31 +72,36 @@ class WebhookOptions(PushOptions):
         default="none", description="cloudevents: each record as the data of a CloudEvent 1.0, batches as JSON batches."
     )
     compression: Literal["none", "gzip"] = Field(default="none", description="Compression of the body.")
-    timeout: float = Field(default=20, ge=15, le=30, description="Seconds to wait for the answer.")
+    timeout: float = Field(default=20, ge=15, le=30, description="Most seconds that a request and its answer take.")
     certificates: str | None = Field(
         default=None, min_length=1, description="File of certificate authorities to trust instead of the usual ones."
     )
 
     @field_validator("url")
     @classmethod
-    def _check_url(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise PydanticCustomError("url", "must be https://HOST/PATH")
-        if parts.username or parts.password:
-            raise PydanticCustomError("url", "must not hold a user or password: use the header Authorization")
+    def _check_url(cls, url: str | SecretReference) -> str | SecretReference:
+        wrong = None if isinstance(url, SecretReference) else _wrong_address(url)
+        if wrong is not None:
+            raise PydanticCustomError("url", "{wrong}", {"wrong": wrong})
         return url
 
     @field_validator("headers")
     @classmethod
-    def _check_headers(cls, headers: Mapping[str, str | SecretReference]) -> Mapping[str, str | SecretReference]:
+    def _check_headers(
+        cls, headers: Mapping[str, SecretStr | SecretReference]
+    ) -> Mapping[str, SecretStr | SecretReference]:
         for name, value in headers.items():
+            wrong = None
             if not _HEADER.fullmatch(name):
-                raise PydanticCustomError("header", f"{name!r} is no name of a header")
-            if name.lower() in _OWN_HEADERS:
-                raise PydanticCustomError("header", f"{name} is set by the destination itself")
-            if isinstance(value, str) and _SECRET_HEADERS.search(name):
-                raise PydanticCustomError("header", f"{name} is a secret: give it by reference, {{env: NAME}}")
+                wrong = "is no name of a header"
+            elif name.lower() in _OWN_HEADERS:
+                wrong = "is set by the destination itself"
+            elif isinstance(value, SecretStr) and _SECRET_HEADERS.search(name):
+                wrong = "is a secret: give it by reference, {env: NAME}"
+            elif isinstance(value, SecretStr) and not _HEADER_TEXT.fullmatch(value.get_secret_value()):
+                wrong = "has a value that no header can have: line ends, or characters beyond Latin-1"
+            if wrong is not None:
+                raise PydanticCustomError("header", "{name} {wrong}", {"name": name, "wrong": wrong})
         return headers
 
 
@@ -102,12 +113,18 @@ class WebhookDestination(PushedDestination[WebhookOptions]):
     ``webhook-id`` is a digest of the ids of the records: a retry of the same batch has the same.
 
     Guarantee: at least once, in order within a shard. A receiver drops repeats by ``webhook-id``, or by the records'
-    own ids. Time-outs, 429 and 5xx are tried again with back-off (``Retry-After`` is heeded); 413 halves the batch;
-    400, 409 and 422 mean that a record is at fault, which is found by halving and becomes a dead letter; 401, 403, 404,
-    410 and other statuses turn the stream to error, and its records stay pending. `audit` can check receipts only.
+    own ids: a request whose answer was lost is sent again. Time-outs, 429 and 5xx are tried again with back-off
+    (``Retry-After`` is heeded), and the lane sends nothing else until then; 413 halves the batch; 400, 409 and 422 mean
+    that a record is at fault, which is found by halving and becomes a dead letter; 401, 403, 404, 410 and other
+    statuses turn the stream to error, and its records stay pending. `audit` can check receipts only.
 
     With ``signing_keys``, requests are signed by Standard Webhooks (www.standardwebhooks.com): ``webhook-timestamp``,
-    and ``webhook-signature`` = ``v1,`` + base64 of HMAC-SHA256 over ``id.timestamp.body``, one for each key.
+    and ``webhook-signature`` = ``v1,`` + base64 of HMAC-SHA256 over ``id.timestamp.body``, one for each key. The body
+    is the JSON text, also where it travels compressed: verify after decompression, as the usual servers do it.
+
+    Limits: a request ends ``timeout`` seconds after its start (connecting takes 10 s more at most), however slowly the
+    server reads or answers. Bodies have at most 50 MB before compression, records 10 MB. Certificates are verified;
+    plain http is taken for this machine and private networks only.
     """
 
     options_model: ClassVar[type[DestinationOptions]] = WebhookOptions
@@ -121,14 +138,21 @@ class WebhookDestination(PushedDestination[WebhookOptions]):
         return mistakes
 
     def setup(self) -> None:
-        """Resolve headers and keys."""
+        """Resolve address, headers and keys."""
         options = self.options
-        self._client = HttpClient(options.timeout, options.certificates)
-        self._headers = {
-            name: value.resolve() if isinstance(value, SecretReference) else value
+        self._url = _address(options.url)
+        self._where = origin(self._url) if isinstance(options.url, SecretReference) else told(self._url)
+        self._headers = {"User-Agent": "data-streamer"} | {
+            name: _header(name, value) if isinstance(value, SecretReference) else value.get_secret_value()
             for name, value in options.headers.items()
         }
         self._keys = [_key(reference) for reference in options.signing_keys]
+        secrets = [self._headers[name] for name, value in options.headers.items() if isinstance(value, SecretReference)]
+        try:
+            self._client = HttpClient(options.timeout, options.certificates, secrets)
+        except OSError as error:
+            text = f"the certificates in {options.certificates} cannot be read ({type(error).__name__})"
+            raise SetupError(Failure(FailureKind.MISCONFIGURED, text, "name a readable PEM file")) from None
 
     def close(self) -> None:
         """Close the connections."""
@@ -144,11 +168,11 @@ class WebhookDestination(PushedDestination[WebhookOptions]):
         texts = batch.texts if self.options.envelope == "none" else cloud_events(batch)
         body = texts[0].encode() if single else text.json_array(texts)
         headers = {"Content-Type": _CONTENT_TYPES[self.options.envelope, single], **self._headers}
+        headers |= self._signed(batch.digest, body)
         if self.options.compression == "gzip":
             body = igzip.compress(body, 1)
             headers["Content-Encoding"] = "gzip"
-        headers |= self._signed(batch.digest, body)
-        return self._client.request(self.options.method, self.options.url, body, headers)
+        return self._client.request(self.options.method, self._url, body, headers, self._where)
 
     def _signed(self, name: str, body: bytes) -> dict[str, str]:
         headers = {"webhook-id": name}
@@ -163,7 +187,7 @@ class WebhookDestination(PushedDestination[WebhookOptions]):
     def preflight(self, stream: StreamDefinition, output: str) -> Failure | None:
         """Whether the server can be reached, and its certificate is valid. Rights show with the first request only."""
         del stream, output
-        return self._client.reach(self.options.url)
+        return self._client.reach(self._url, self._where)
 
 
 _CONTENT_TYPES = {
@@ -180,7 +204,7 @@ def cloud_events(batch: Batch) -> pl.Series:
     ``source`` the stream, ``time`` that of the record, ``data`` the record in the stream's shape.
     """
     column = {"events": "event_time", "usage": "end_time"}.get(batch.table, "hour")
-    times = pl.Series(batch.rows.column(column).cast(pa.timestamp("us"))).dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")
+    times = pl.Series(batch.rows.column(column).cast(pa.timestamp("us"))).dt.strftime(text.RFC3339)
     frame = pl.DataFrame({"id": batch.ids, "time": times, "data": batch.texts})
     fixed = f'"specversion":"1.0","type":"iot.connectivity.{batch.content}","source":"/streams/{batch.stream.name}"'
     time_of = pl.when(pl.col("time").is_null()).then(pl.lit("")).otherwise(pl.format(',"time":"{}"', "time"))
@@ -191,9 +215,55 @@ def cloud_events(batch: Batch) -> pl.Series:
     return frame.select(event.alias("event")).to_series()
 
 
+def _wrong_address(url: str) -> str | None:
+    """What is wrong with an address; None if nothing is."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  raises where it is no number
+    except ValueError:
+        return "must be https://HOST/PATH"
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "must be https://HOST/PATH"
+    if parts.username or parts.password:
+        return "must not hold a user or password: use the header Authorization"
+    if parts.scheme == "http" and not _is_near(parts.hostname):
+        return "must be https://…: http:// is only for this machine and private networks"
+    return None
+
+
+def _is_near(host: str) -> bool:
+    """Whether a host lies on this machine or in a private network, as far as its name says."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith(_NEAR)
+    return address.is_private or address.is_loopback or address.is_link_local
+
+
+def _address(url: str | SecretReference) -> str:
+    if isinstance(url, str):
+        return url
+    found = url.resolve()
+    wrong = _wrong_address(found)
+    if wrong is not None:
+        raise SecretError(f"the address in {url} {wrong}")
+    return found
+
+
+def _header(name: str, reference: SecretReference) -> str:
+    value = reference.resolve()
+    if not _HEADER_TEXT.fullmatch(value):
+        raise SecretError(f"the value of header {name} in {reference} has line ends, or characters beyond Latin-1")
+    return value
+
+
 def _key(reference: SecretReference) -> bytes:
     """The bytes of a signing key, which is base64, with or without the prefix ``whsec_``."""
+    written = reference.resolve().removeprefix(_KEY_PREFIX)
     try:
-        return base64.b64decode(reference.resolve().removeprefix(_KEY_PREFIX), validate=True)
+        key = base64.b64decode(written + "=" * (-len(written) % 4), validate=True)
     except binascii.Error:
         raise SecretError(f"the signing key in {reference} is no base64: expected {_KEY_PREFIX}…") from None
+    if len(key) not in _KEY_BYTES:
+        raise SecretError(f"the signing key in {reference} has {len(key)} bytes: expected 24 to 64")
+    return key
