@@ -23,6 +23,9 @@ HOST = "127.0.0.1"
 START = 60.0
 """Seconds that a server has to answer for the first time; a busy machine is slow."""
 
+JAVA_OPTIONS = ["-Xms32m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+"""For a server in Java that must start soon and be small, not be fast."""
+
 _PORTS = range(15_000, 30_000)
 """Below those that systems hand to outgoing connections: no client takes one before its server does."""
 
