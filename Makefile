@@ -105,16 +105,18 @@ docs: $(VENV)/.dev  ## write again what is derived from the code: docs, BigQuery
 	@$(BIN)/python -m schemas.derive
 	@$(BIN)/python -m schemas.catalogues
 	@$(BIN)/python -m transforms.route.document
+	@$(BIN)/python -m transforms.deliver.document
 	@$(BIN)/python -m warehouse.queries > build/queries.md && mv build/queries.md docs/queries.md
 	@$(BIN)/python -m templates.metadata
 
 .PHONY: lock
 lock: $(VENV)/.made  ## resolve the dependencies of pyproject.toml again
-	@compile() { $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
-		--custom-compile-command "make lock" "$$@"; }; \
-	compile --extra dev -o requirements/dev.txt; \
-	compile --constraint requirements/dev.txt -o requirements/run.txt; \
-	compile --constraint requirements/dev.txt --extra aws --extra datadog --extra gcp --extra kafka -o requirements/dataflow.txt
+	@compile() { $(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" "$$@"; }; \
+	ours() { compile pyproject.toml --python-version 3.11 "$$@"; }; \
+	ours --extra dev -o requirements/dev.txt; \
+	ours --constraint requirements/dev.txt -o requirements/run.txt; \
+	ours --constraint requirements/dev.txt --extra aws --extra datadog --extra gcp --extra kafka -o requirements/dataflow.txt; \
+	compile requirements/bigquery-emulator.in --python-version 3.13 -o requirements/bigquery-emulator.txt
 
 .PHONY: clean
 clean:  ## remove what make made, also the virtual environment

@@ -17,7 +17,7 @@ from schemas.filters import Filter
 from schemas.masks import CLASSES, NUMBERS, MaskEntry
 from schemas.streams import SHAPES, Batch, Stream
 from schemas.tables import STREAM_CONTENTS
-from transforms.deliver.registry import DESTINATIONS
+from transforms.deliver.document import overview
 
 _BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 
@@ -92,13 +92,7 @@ def _shapes() -> str:
 
 
 def _destinations() -> str:
-    sections = []
-    for name, destination in DESTINATIONS.items():
-        about = (destination.options_model.__doc__ or "").strip().splitlines()[0]
-        text = f"**`type: {name}`** ({destination.kind.value}). {about.replace('``', '`')}"
-        own = [row for row in _field_rows(destination.options_model) if row[0] != "`type`"]
-        sections.append(f"{text}\n\n{_table(('key', 'default', 'what'), own)}" if own else text)
-    return "\n\n".join(sections)
+    return overview("destinations/")
 
 
 def _secrets() -> str:
