@@ -9,13 +9,17 @@ from schemas.destinations import DestinationOptions
 from transforms.deliver import formats
 from transforms.deliver.destination import Destination, Kind, StreamDefinition
 from transforms.deliver.files import FilesDestination
+from transforms.deliver.kinesis import KinesisDestination
 from transforms.deliver.null import NullDestination
+from transforms.deliver.pubsub import PubSubDestination
 from transforms.deliver.warehouse import WarehouseDestination
 from transforms.deliver.webhook import WebhookDestination
 
 DESTINATIONS: dict[str, type[Destination[Any]]] = {
     "files": FilesDestination,
+    "kinesis": KinesisDestination,
     "null": NullDestination,
+    "pubsub": PubSubDestination,
     "warehouse": WarehouseDestination,
     "webhook": WebhookDestination,
 }
