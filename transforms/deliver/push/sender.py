@@ -78,7 +78,7 @@ class Sender:
         todo = deque([np.arange(len(batch))])
         while todo and sent.failure is None:
             places = todo.popleft()
-            failure = self._until_settled(batch, places, sent)
+            places, failure = self._until_settled(batch, places, sent)
             if failure is None:
                 continue
             if failure.kind not in _OF_THE_RECORD:
@@ -90,27 +90,32 @@ class Sender:
                 todo.extendleft((places[middle:], places[:middle]))
         return sent
 
-    def _until_settled(self, batch: Batch, places: Places, sent: Sent) -> Failure | None:
-        """Tries until all are taken or refused; returns the failure that stopped it, or that asks for halves."""
+    def _until_settled(self, batch: Batch, places: Places, sent: Sent) -> tuple[Places, Failure | None]:
+        """Tries until all are taken or refused; returns what is left, and the failure that stopped it or that asks for
+        halves.
+        """
         left = places
 
         def attempt() -> Failure | None:
             nonlocal left
-            answer = self._attempt(batch.take(left))
-            if answer.failure is not None:
-                return answer.failure
-            left, failure = self._settle(left, answer, sent)
+            left, failure = self._settle(left, self._attempt(batch.take(left)), sent)
             return failure
 
-        return attempts.until_settled(attempt, self._retry, self._until, self._sleep)
+        failure = attempts.until_settled(attempt, self._retry, self._until, self._sleep)
+        return left, failure
 
     def _attempt(self, batch: Batch) -> Answer:
         return attempts.attempt(lambda: self._send(batch), len(batch), self._breaker, self._pace)
 
     def _settle(self, places: Places, answer: Answer, sent: Sent) -> tuple[Places, Failure | None]:
         """Notes what became of single records; returns those that are to be tried again, and why."""
-        again, failure = [], None
+        again, failure = [], answer.failure
         taken = np.ones(len(places), bool)
+        if failure is not None:
+            taken[:] = False
+            taken[list(answer.taken)] = True
+            again = list(places[~taken])
+            failure = failure if again else None
         for at, why in sorted(answer.failures.items()):
             taken[at] = False
             if why.kind in _OF_THE_RECORD:
