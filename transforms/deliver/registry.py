@@ -8,7 +8,9 @@ from typing import Any
 from schemas.destinations import DestinationOptions
 from transforms.deliver import formats
 from transforms.deliver.destination import Destination, Kind, StreamDefinition
+from transforms.deliver.eventhubs import EventHubsDestination
 from transforms.deliver.files import FilesDestination
+from transforms.deliver.kafka import KafkaDestination
 from transforms.deliver.kinesis import KinesisDestination
 from transforms.deliver.null import NullDestination
 from transforms.deliver.pubsub import PubSubDestination
@@ -16,7 +18,9 @@ from transforms.deliver.warehouse import WarehouseDestination
 from transforms.deliver.webhook import WebhookDestination
 
 DESTINATIONS: dict[str, type[Destination[Any]]] = {
+    "eventhubs": EventHubsDestination,
     "files": FilesDestination,
+    "kafka": KafkaDestination,
     "kinesis": KinesisDestination,
     "null": NullDestination,
     "pubsub": PubSubDestination,
