@@ -77,12 +77,12 @@ class PubSub:
                 if not pulled:
                     time.sleep(0.05)
                     continue
-                last = time.monotonic()
                 found += [
                     Message(one.message_id, one.data, dict(one.attributes), one.ordering_key)
                     for one in (received.message for received in pulled)
                 ]
                 subscriber.acknowledge(request={"subscription": path, "ack_ids": [one.ack_id for one in pulled]})
+                last = time.monotonic()
         return found
 
     @contextmanager
