@@ -16,7 +16,9 @@ from transforms.route.definitions import check_text
 ROLE = "arn:aws:iam::123456789012:role/streams"
 TYPES: dict[str, dict[str, Any]] = {
     "AwsKinesis": {"region": "eu-west-1", "stream_name": "iot", "role_arn": ROLE},
-    "S3": {"region": "eu-west-1", "bucket_name": "iot", "role_arn": ROLE, "flush_size": 20000, "rotate_interval": 60000},
+    "S3": {
+        "region": "eu-west-1", "bucket_name": "iot", "role_arn": ROLE, "flush_size": 20000, "rotate_interval": 60000,
+    },
     "RestAPI": {
         "url": "https://example.com/in", "method": "PUT", "size": 1,
         "headers": ["Authorization:Basic aHVudGVyMg==", "X-Team: fleet"],
