@@ -42,7 +42,7 @@ def build(pipeline: beam.Pipeline, job: Job) -> None:
     dead = (decoded.dead, unique.dead, delivered.dead) | "DeadLetters" >> beam.Flatten()
     buried = dead | "WriteDeadLetters" >> WriteDeadLetters(run)
     entries = (decoded.entries, unique.entries, written.entries, delivered.entries, buried)
-    _ = entries | "CommitLedger" >> CommitLedger(run, job.stream_facts, job.roots, job.input_entries)
+    _ = entries | "CommitLedger" >> CommitLedger(run, job.stream_facts, job.streams, job.input_entries)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,17 +8,18 @@ from typing import Any
 
 import apache_beam as beam
 
+from transforms.deliver.destination import StreamDefinition
 from transforms.ledger.commit import commit
 from transforms.ledger.counts import InputEntry, decode, encode
 from transforms.run import Run
 
 
 class _Commit(beam.DoFn):
-    def __init__(self, run: Run, streams: Sequence[dict[str, Any]], roots: Sequence[str]):
-        self._run, self._streams, self._roots = run, streams, roots
+    def __init__(self, run: Run, facts: Sequence[dict[str, Any]], streams: Sequence[StreamDefinition]):
+        self._run, self._facts, self._streams = run, facts, streams
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[str]:
-        commit(self._run, self._streams, self._roots, (decode(entry) for entry in element[1]))
+        commit(self._run, self._facts, self._streams, (decode(entry) for entry in element[1]))
         yield self._run.writer
 
 
@@ -34,14 +35,14 @@ class CommitLedger(beam.PTransform):
 
     Attributes:
       run: the run.
-      streams: name, title, content, destination and state of each stream, for the run file.
-      roots: directories outside DIR that streams write to, for sweeping.
+      facts: name, title, content, destination and state of each stream, for the run file.
+      streams: the streams, whose destinations remove what they wrote before and do not any more.
       inputs: the input files, so that one without a record has its row, and a run without a record its commit.
     """
 
     run: Run
-    streams: Sequence[dict[str, Any]]
-    roots: Sequence[str] = ()
+    facts: Sequence[dict[str, Any]]
+    streams: Sequence[StreamDefinition] = ()
     inputs: Sequence[InputEntry] = field(default_factory=list)
 
     def expand(self, entries: tuple[beam.PCollection[bytes], ...]) -> beam.PCollection[str]:
@@ -53,5 +54,5 @@ class CommitLedger(beam.PTransform):
             | "Entries" >> beam.Flatten()
             | "ToOneKey" >> beam.Map(_to_one_key).with_output_types(beam.typehints.Tuple[int, bytes])
             | "Gather" >> beam.GroupByKey()
-            | "Commit" >> beam.ParDo(_Commit(self.run, list(self.streams), list(self.roots))).with_output_types(str)
+            | "Commit" >> beam.ParDo(_Commit(self.run, list(self.facts), list(self.streams))).with_output_types(str)
         )

@@ -31,6 +31,7 @@ from warehouse.layout import (
     part_glob,
 )
 from warehouse.recount import UNREADABLE, count_rows, problem
+from warehouse.stream_files import StreamFiles, Unreachable
 from warehouse.views import connect
 
 _SHOWN = 20
@@ -142,11 +143,17 @@ def _commits(directory: Path, differences: list[str]) -> list[Commit]:
 def _check_files(directory: Path, files: list[dict[str, Any]], result: AuditResult) -> bool:
     """Recount every listed file. Returns whether all files of the warehouse are as listed."""
     differences, intact = [], True
-    for row in files:
-        found = problem(_absolute(directory, row["path"]), row["row_count"], row["bytes"], row["checksum"])
-        if found is not None:
-            differences.append(f"{row['path']} {found}")
-            intact = intact and not row["path"].startswith(f"{WAREHOUSE}/")
+    with StreamFiles(directory) as streams:
+        for row in files:
+            path = _absolute(directory, row["path"])
+            try:
+                opener = streams.opener(row["table_or_stream"])
+                found = problem(path, row["row_count"], row["bytes"], row["checksum"], opener)
+            except Unreachable as error:
+                found = f"cannot be read: {error}"
+            if found is not None:
+                differences.append(f"{row['path']} {found}")
+                intact = intact and not row["path"].startswith(f"{WAREHOUSE}/")
     listed_rows = sum(row["row_count"] for row in files)
     result.settle(f"{len(files):,} listed files with {listed_rows:,} rows: present, size, checksum, rows", differences)
     return intact

@@ -7,6 +7,7 @@ import io
 import os
 import zlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import IO, Any, cast
 
 import fastavro
@@ -28,28 +29,46 @@ UNREADABLE: tuple[type[Exception], ...] = (
 """What the readers of the formats raise on a file that is cut short or changed."""
 
 
+Opener = Callable[[str], AbstractContextManager[IO[bytes]]]
+"""Opens a file by its path or URL; raises FileNotFoundError where there is none, OSError where it cannot be read."""
+
+
 class UnknownFormat(ValueError):
     """The name of a file does not say how its rows are counted."""
 
 
-def problem(path: str, row_count: int | None, size: int | None, checksum: str | None) -> str | None:
+def problem(
+    path: str, row_count: int | None, size: int | None, checksum: str | None, opener: Opener | None = None
+) -> str | None:
     """What differs between a file and what is listed of it, or None. What is not listed (None) is not compared.
 
     Args:
-      path: absolute local path, or URL of any Beam file system.
+      path: absolute local path, or URL of any Beam file system or of the opener.
       row_count: rows listed.
       size: bytes listed.
       checksum: ``xxh3_128:<hex>`` of the file's bytes, as listed.
+      opener: opens it, where Beam's file systems do not; then it is read into memory, once.
     """
-    if not exists(path):
+    opened: Opener = storage.opened
+    if opener is not None:
+        try:
+            with opener(path) as file:
+                content = file.read()
+        except FileNotFoundError:
+            return "is missing"
+        except OSError as error:
+            return f"cannot be read: {error}"
+        opened = lambda _: io.BytesIO(content)  # noqa: E731 - the content is given to all that read it
+    elif not exists(path):
         return "is missing"
-    found_size, found_checksum = storage.measure(path)
+    with opened(path) as file:
+        found_size, found_checksum = storage.measure_file(file)
     if size is not None and found_size != size:
         return f"{'is cut short' if found_size < size else 'has grown'}: {found_size:,} bytes, listed {size:,}"
     if checksum is not None and found_checksum != checksum:
         return f"has changed: checksum {found_checksum}, listed {checksum}"
     try:
-        found_rows = count_rows(path)
+        found_rows = count_rows(path, opened)
     except UNREADABLE as error:
         return f"cannot be read: {type(error).__name__}"
     if row_count is not None and found_rows != row_count:
@@ -57,7 +76,7 @@ def problem(path: str, row_count: int | None, size: int | None, checksum: str | 
     return None
 
 
-def count_rows(path: str) -> int:
+def count_rows(path: str, opened: Opener = storage.opened) -> int:
     """Rows of a file by its format: Parquet, Avro, Arrow, CSV (header apart), JSON array, NDJSON; gzip of texts.
 
     Raises:
@@ -68,7 +87,7 @@ def count_rows(path: str) -> int:
     counter = _COUNTERS.get(os.path.splitext(plain)[1])
     if counter is None:
         raise UnknownFormat(f"{path}: expected one of {', '.join(sorted(filter(None, _COUNTERS)))} (.gz)")
-    with storage.opened(path) as raw:
+    with opened(path) as raw:
         if plain == path:
             return counter(raw)
         with igzip.IGzipFile(fileobj=raw, mode="rb") as content:

@@ -14,9 +14,10 @@ from __future__ import annotations
 import abc
 import enum
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ import pyarrow as pa
 from schemas.destinations import DestinationOptions
 from transforms.deliver import spool, storage
 from transforms.deliver.answer import Answer
-from transforms.deliver.failures import Failure, FailureKind
+from transforms.deliver.failures import Failure, FailureKind, of_remote_error
 from transforms.deliver.parts import Part
 from transforms.deliver.selection import Selection
 from transforms.deliver.storage import StoredFile
@@ -162,6 +163,45 @@ class Destination(abc.ABC, Generic[Options]):
         """Directories below which its files lie, for sweeping; none where it writes none."""
         del stream, output
         return []
+
+    def sweep(
+        self, stream: StreamDefinition, output: str, writer: str, listed: Collection[str], before: Collection[str]
+    ) -> Failure | None:
+        """Remove what a writer wrote for a stream outside the output directory and does not list any more.
+
+        Args:
+          stream: the stream.
+          output: the output directory.
+          writer: whose files; those of others stay.
+          listed: full paths of the files that the writer has committed.
+          before: full paths of the stream's files that it had committed before.
+
+        Returns:
+          why files stay that should go; None where none do.
+
+        Raises:
+          OSError: a local directory is at fault.
+        """
+        place = output
+        try:
+            for place in sorted(set(before) - set(listed)):
+                storage.remove(place)
+            for place in self.roots(stream, output):
+                if not place.startswith(f"{output}/"):
+                    storage.sweep(place, writer, listed)
+        except Exception as error:
+            if not storage.is_remote(place):
+                raise
+            return of_remote_error(place, error, "remove old files from")
+        return None
+
+    def opened(self, path: str) -> AbstractContextManager[IO[bytes]]:
+        """A file that it wrote, for `audit`: by Beam's file systems, unless the destination has a client of its own.
+
+        Raises:
+          OSError: there is none, or it cannot be read.
+        """
+        return storage.opened(path)
 
     @abc.abstractmethod
     def deliver(self, part: Part, rows: Selection, stream: StreamDefinition, output: str) -> Outcome:

@@ -136,10 +136,16 @@ def of_missing_file_system(path: str) -> Failure | None:
     return Failure(FailureKind.MISCONFIGURED, error, remedy)
 
 
-def of_remote_error(path: str, error: Exception) -> Failure:
-    """The failure that an object store's error stands for, by its HTTP status where it carries one."""
+def of_remote_error(path: str, error: Exception, doing: str = "write to") -> Failure:
+    """The failure that an object store's error stands for, by its HTTP status where it carries one.
+
+    Args:
+      path: URL of a bucket or an object.
+      error: what its client raised. Its text is not told.
+      doing: what was tried, in words that the URL may follow.
+    """
     status = http_status(error)
-    where = f"cannot write to {path}: {type(error).__name__}" + (f" {status}" if status else "")
+    where = f"cannot {doing} {path}: {type(error).__name__}" + (f" {status}" if status else "")
     if status in (401, 403):
         return Failure(FailureKind.MISCONFIGURED, where, "give the job's account the right to create objects there")
     if status == 404:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
-import string
 from typing import ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from schemas.destinations import DestinationOptions
-from transforms.deliver import failures, formats, storage
+from transforms.deliver import failures, formats, layout, storage
 from transforms.deliver.destination import Destination, Kind, Outcome, StreamDefinition
 from transforms.deliver.parts import Part
+from transforms.deliver.push.identity import shard_of_hour
 from transforms.deliver.selection import Selection
 
 DIRECTORY = "streams"
-PLACES = ("stream", "date", "hour", "content", "writer", "bucket", "pane")
-"""What a path may contain in braces."""
+LANES = 4
+"""Lanes of a stream to an object store."""
 
 _OWN_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENFILE, errno.EMFILE)
 """Errors that mean, below the output directory, that the run itself cannot go on."""
@@ -31,9 +34,8 @@ class FilesOptions(DestinationOptions):
     path: str | None = Field(
         default=None,
         min_length=1,
-        description="Directory of the files: a local path, gs://… or s3://…. May contain {stream}, {date} "
-        "(YYYY-MM-DD), {hour} (HH), {content}, {writer}, {bucket} and {pane}; dt={date} and hh={hour} are added where "
-        "date or hour is missing. Default: streams/{stream}/dt={date}/hh={hour} in the output directory.",
+        description=f"Directory of the files: a local path, gs://… or s3://…. {layout.ABOUT} "
+        "Default: streams/{stream}/dt={date}/hh={hour} in the output directory.",
         examples=["gs://acme-iot/dt={date}/hh={hour}"],
     )
 
@@ -41,21 +43,12 @@ class FilesOptions(DestinationOptions):
     @classmethod
     def _check_path(cls, path: str | None) -> str | None:
         if path is not None:
-            _check_places(path)
+            layout.check_places(path)
+            _check_scheme(path)
         return path
 
 
-def _check_places(path: str) -> None:
-    known = ", ".join(f"{{{name}}}" for name in PLACES)
-    try:
-        found = list(string.Formatter().parse(path))
-    except ValueError as error:
-        raise PydanticCustomError("path", "has a brace without its counterpart; write {{ for a brace") from error
-    for _, name, form, conversion in found:
-        if name is not None and name not in PLACES:
-            raise PydanticCustomError("path", f"{{{name}}} is none of {known}")
-        if form or conversion:
-            raise PydanticCustomError("path", "takes names in braces only, without a format")
+def _check_scheme(path: str) -> None:
     scheme, separator, rest = path.partition("://")
     if separator and (scheme not in failures.FILE_SYSTEMS or not rest.strip("/")):
         schemes = " or ".join(f"{name}://BUCKET/…" for name in failures.FILE_SYSTEMS)
@@ -84,7 +77,7 @@ class FilesDestination(Destination[FilesOptions]):
         if not isinstance(options, FilesOptions) or options.path is None:
             return None
         path = options.path if storage.is_remote(options.path) else os.path.abspath(options.path)
-        path = path.replace("{stream}", stream.name).replace("{content}", stream.content)
+        path = layout.of_stream(path, stream.name, stream.content)
         return f"{path.rstrip('/')} {formats.FORMATS[stream.format].extension}"
 
     def preflight(self, stream: StreamDefinition, output: str) -> failures.Failure | None:
@@ -102,16 +95,11 @@ class FilesDestination(Destination[FilesOptions]):
 
     def roots(self, stream: StreamDefinition, output: str) -> list[str]:
         """The directory above the first part of the path that differs from file to file."""
-        template = self._template(output).replace("{stream}", stream.name).replace("{content}", stream.content)
-        fixed, brace, _ = template.partition("{")
-        return [fixed.rsplit("/", 1)[0] if brace else fixed.rstrip("/")]
+        return [layout.root(self._template(output), stream.name, stream.content)]
 
     def path_of(self, part: Part, stream: StreamDefinition, output: str) -> str:
         """Where a part's file lies."""
-        directory = self._template(output).format(
-            stream=part.stream, date=storage.date_of(part.hour), hour=storage.hour_of(part.hour), content=part.table,
-            writer=part.writer, bucket=part.bucket, pane=part.pane,
-        )  # fmt: skip
+        directory = layout.directory(self._template(output), part)
         extension = formats.FORMATS[stream.format].extension
         return storage.join(directory, storage.part_name(part.writer, part.bucket, part.pane, extension))
 
@@ -122,10 +110,17 @@ class FilesDestination(Destination[FilesOptions]):
             template = storage.join(output.replace("{", "{{").replace("}", "}}"), DIRECTORY, "{stream}")
         elif not storage.is_remote(template):
             template = os.path.abspath(template)
-        names = {name for _, name, _, _ in string.Formatter().parse(template)}
-        # A file's name does not tell its hour: the directory has to.
-        missing = [f"{key}={{{name}}}" for key, name in (("dt", "date"), ("hh", "hour")) if name not in names]
-        return storage.join(template, *missing)
+        return layout.complete(template)
+
+    @classmethod
+    def pushes(cls, stream: StreamDefinition) -> bool:
+        """Where the path is in an object store, which may hang."""
+        options = stream.destination
+        return isinstance(options, FilesOptions) and options.path is not None and storage.is_remote(options.path)
+
+    def lanes(self, part: Part, rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
+        """By the hour: no order is promised between files."""
+        return np.full(rows.num_rows, shard_of_hour(part.hour, LANES))
 
     def deliver(self, part: Part, rows: Selection, stream: StreamDefinition, output: str) -> Outcome:
         """Write the part's file."""

@@ -10,20 +10,24 @@ from transforms.deliver import formats
 from transforms.deliver.destination import Destination, Kind, StreamDefinition
 from transforms.deliver.eventhubs import EventHubsDestination
 from transforms.deliver.files import FilesDestination
+from transforms.deliver.gcs import GcsDestination
 from transforms.deliver.kafka import KafkaDestination
 from transforms.deliver.kinesis import KinesisDestination
 from transforms.deliver.null import NullDestination
 from transforms.deliver.pubsub import PubSubDestination
+from transforms.deliver.s3 import S3Destination
 from transforms.deliver.warehouse import WarehouseDestination
 from transforms.deliver.webhook import WebhookDestination
 
 DESTINATIONS: dict[str, type[Destination[Any]]] = {
     "eventhubs": EventHubsDestination,
     "files": FilesDestination,
+    "gcs": GcsDestination,
     "kafka": KafkaDestination,
     "kinesis": KinesisDestination,
     "null": NullDestination,
     "pubsub": PubSubDestination,
+    "s3": S3Destination,
     "warehouse": WarehouseDestination,
     "webhook": WebhookDestination,
 }

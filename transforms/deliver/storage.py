@@ -71,11 +71,16 @@ def checksum(data: bytes) -> str:
 
 def measure(path: str) -> tuple[int, str]:
     """Size and checksum of a published file, without holding it in memory."""
-    digest, size = xxhash.xxh3_128(), 0
     with opened(path) as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
+        return measure_file(file)
+
+
+def measure_file(file: IO[bytes]) -> tuple[int, str]:
+    """Size and checksum of what is left of an open file."""
+    digest, size = xxhash.xxh3_128(), 0
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+        size += len(chunk)
     return size, f"{_ALGORITHM}:{digest.hexdigest()}"
 
 
@@ -187,9 +192,13 @@ def hour_directory(hour: int) -> str:
     return f"dt={date_of(hour)}/hh={hour_of(hour)}"
 
 
-def part_name(writer: str, bucket: int, pane: int, extension: str) -> str:
-    """``part-<writer>-<bucket>-<pane>.<extension>``: the same output of the same writer has the same name."""
-    return f"part-{writer}-{bucket}-{pane}.{extension}"
+def part_name(writer: str, bucket: int, pane: int, extension: str, number: int = 0) -> str:
+    """``part-<writer>-<bucket>-<pane>.<extension>``: the same output of the same writer has the same name.
+
+    Where an output is several files, those after the first have their number behind a dot: ``part-w-0-0.1.csv``. Behind
+    a hyphen it could not be told from the bucket of a writer whose name ends in a number.
+    """
+    return f"part-{writer}-{bucket}-{pane}{f'.{number}' if number else ''}.{extension}"
 
 
 def _moment(hour: int) -> datetime:
@@ -210,7 +219,13 @@ def sweep(directory: str, writer: str, listed: Collection[str]) -> list[str]:
     Returns:
       the paths that were removed.
     """
-    parts = re.compile(rf"(?:{re.escape(TEMPORARY)}[0-9a-f]+-)?part-{re.escape(writer)}-(\d+-)?\d+\.[a-z.]+")
+    return remove_stale(directory, parts_of(writer), listed)
+
+
+def parts_of(writer: str) -> Callable[[str], bool]:
+    """A function that tells the paths of a writer's parts and temporary files from all others."""
+    temporary = rf"(?:{re.escape(TEMPORARY)}[0-9a-f]+-)?"
+    parts = re.compile(rf"{temporary}part-{re.escape(writer)}-(\d+-)?\d+(?:\.\d+)?\.[a-z.]+")
 
     def own(path: str) -> bool:
         *parents, name = path.rsplit("/", 3)
@@ -218,7 +233,7 @@ def sweep(directory: str, writer: str, listed: Collection[str]) -> list[str]:
         # Directly below a table lie parts with one number, elsewhere parts with two: "job" and "job-2" stay apart.
         return found is not None and (found[1] is None) == (parents[-2:-1] == ["warehouse"])
 
-    return remove_stale(directory, own, listed)
+    return own
 
 
 def sweep_temporary(directory: str) -> list[str]:

@@ -7,8 +7,9 @@ writers trust only files that a committed ``ledger_files`` part lists.
 from __future__ import annotations
 
 import json
+import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,10 @@ from apache_beam.io.filesystems import FileSystems
 
 from schemas.tables import INPUTS, LEDGER, LEDGER_FILES, SCHEMA_VERSION, TABLES
 from transforms.deliver import spool, storage
+from transforms.deliver.destination import StreamDefinition
+from transforms.deliver.failures import Failure
+from transforms.deliver.lanes import Destinations
+from transforms.deliver.registry import DESTINATIONS
 from transforms.deliver.warehouse import write_table_part
 from transforms.ledger.counts import COUNT_KEY, COUNT_SUMS, Count, Entry, FileEntry, InputEntry, StreamError, add_counts
 from transforms.run import Run
@@ -28,13 +33,18 @@ RUN_FILE = "run.json"
 """What the last run was and how its streams stand; read by the summary and by the report."""
 
 
-def commit(run: Run, streams: Sequence[dict[str, Any]], roots: Sequence[str], entries: Iterable[Entry]) -> None:
+_log = logging.getLogger(__name__)
+
+
+def commit(
+    run: Run, facts: Sequence[dict[str, Any]], streams: Sequence[StreamDefinition], entries: Iterable[Entry]
+) -> None:
     """Commits a batch run.
 
     Args:
       run: the run.
-      streams: name, title, content, destination and state of each stream, for the run file.
-      roots: directories outside DIR that streams write to, for sweeping.
+      facts: name, title, content, destination and state of each stream, for the run file.
+      streams: the streams, whose destinations remove what they wrote before and do not any more.
       entries: all ledger entries of the run, in any order.
 
     Writes the writer's parts of ``inputs``, ``ledger`` and ``ledger_files``, an empty part of each table that the run
@@ -52,8 +62,21 @@ def commit(run: Run, streams: Sequence[dict[str, Any]], roots: Sequence[str], en
     files.append(_part(run, LEDGER.name, ledger_rows(run, counts, published)))
     before = listed_files(run.output, run.writer)
     commit_files(run, files)
-    _write_json(storage.join(run.output, RUN_FILE), run_file(run, streams, counts, errors, published))
-    _sweep(run, roots, files, before)
+    path, facts = storage.join(run.output, RUN_FILE), _with_options(facts, streams)
+    _write_json(path, run_file(run, facts, counts, errors, published))
+    unswept = _sweep(run, streams, files, before)
+    if unswept:
+        _write_json(path, run_file(run, facts, counts, unswept | errors, published))
+
+
+def _with_options(facts: Sequence[dict[str, Any]], streams: Sequence[StreamDefinition]) -> list[dict[str, Any]]:
+    """The facts, with the options of destinations that `audit` reads: some are reached only as these say."""
+    options = {
+        stream.name: {"options": stream.destination.model_dump(mode="json", exclude_defaults=True)}
+        for stream in streams
+        if DESTINATIONS[stream.destination.type].recountable
+    }
+    return [{**fact, **options.get(fact["name"], {})} for fact in facts]
 
 
 def commit_files(run: Run, files: Sequence[FileEntry]) -> None:
@@ -185,14 +208,49 @@ def _write_json(path: str, content: dict[str, Any]) -> None:
     storage.publish(path, json.dumps(content, indent=1, ensure_ascii=False).encode())
 
 
-def _sweep(run: Run, roots: Sequence[str], files: Sequence[FileEntry], before: Sequence[FileEntry]) -> None:
-    """Removes the writer's files that the commit does not list: what it listed before, and what a killed run left."""
+def _sweep(
+    run: Run, streams: Sequence[StreamDefinition], files: Sequence[FileEntry], before: Sequence[FileEntry]
+) -> dict[str, StreamError]:
+    """Removes the writer's files that the commit does not list: what it listed before, and what a killed run left.
+
+    Returns:
+      the streams with files outside the output directory that should go and could not be removed.
+    """
     listed = {storage.absolute(run.output, file.path) for file in files}
+    outside: dict[str, set[str]] = {f"streams/{stream.name}": set() for stream in streams}
     for file in before:
         path = storage.absolute(run.output, file.path)
-        if path not in listed:
+        if path in listed:
+            continue
+        if path.startswith(f"{run.output}/"):
             storage.remove(path)
+        elif file.table_or_stream in outside:
+            outside[file.table_or_stream].add(path)
+        else:
+            _log.warning("%s stays: it is of a stream that is not defined any more; remove it", path)
     listed.add(storage.join(run.output, "warehouse", LEDGER_FILES.name, f"part-{run.writer}-0.parquet"))
-    for directory in (storage.join(run.output, "warehouse"), storage.join(run.output, "streams"), *roots):
+    for directory in (storage.join(run.output, "warehouse"), storage.join(run.output, "streams")):
         storage.sweep(directory, run.writer, listed)
     spool.sweep(run.output, run.writer, listed)
+    return _sweep_outside(run, streams, listed, outside)
+
+
+def _sweep_outside(
+    run: Run, streams: Sequence[StreamDefinition], listed: set[str], before: Mapping[str, set[str]]
+) -> dict[str, StreamError]:
+    destinations, errors = Destinations({stream.name: stream for stream in streams}), {}
+    try:
+        for stream in streams:
+            if not DESTINATIONS[stream.destination.type].recountable:
+                continue  # it writes no files
+            failure: Failure | None
+            found = destinations.of(stream.name)
+            if isinstance(found, Failure):
+                failure = found if before[f"streams/{stream.name}"] else None
+            else:
+                failure = found.sweep(stream, run.output, run.writer, listed, before[f"streams/{stream.name}"])
+            if failure is not None:
+                errors[stream.name] = StreamError(stream.name, failure.error, failure.remedy)
+    finally:
+        destinations.close()
+    return errors

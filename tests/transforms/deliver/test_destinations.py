@@ -16,7 +16,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.transforms.deliver.support import HOUR, Stream, part_of, rows_of
-from transforms.deliver import failures, files, registry, spool, storage
+from transforms.deliver import failures, layout, registry, spool, storage
 from transforms.deliver.destination import Destination
 from transforms.deliver.files import FilesDestination, FilesOptions
 from transforms.deliver.null import NullOptions
@@ -230,5 +230,5 @@ def test_every_type_is_registered_under_its_own_name(name: str) -> None:
 
 def test_places_of_a_path_are_documented() -> None:
     described = FilesOptions.model_fields["path"].description or ""
-    assert all(f"{{{place}}}" in described for place in files.PLACES)
+    assert all(f"{{{place}}}" in described for place in layout.PLACES)
     assert FilesDestination.recountable and json.dumps(FilesOptions.model_json_schema())

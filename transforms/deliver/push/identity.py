@@ -47,6 +47,11 @@ def shards_of(rows: pa.RecordBatch, shards: int) -> npt.NDArray[np.int64]:
     return ((mixed ^ (mixed >> np.uint64(31))) % np.uint64(shards)).astype(np.int64)
 
 
+def shard_of_hour(hour: int, shards: int) -> int:
+    """Shard of all rows of an hour (microseconds UTC), where order between hours is of no interest."""
+    return xxhash.xxh3_64_intdigest(str(hour).encode()) % shards
+
+
 def digest(ids: Sequence[str]) -> str:
     """Digest of ids in order, 32 hex digits."""
     return xxhash.xxh3_128_hexdigest("\n".join(ids).encode())
