@@ -28,7 +28,7 @@ def missing_client(path: str) -> tuple[str, str] | None:
     if not is_remote(path) or scheme_of(path) not in FILE_SYSTEMS:
         return None
     module, extra = FILE_SYSTEMS[scheme_of(path)]
-    return None if _is_installed(module) else (module, f"pip install 'data-streamer[{extra}]'")
+    return None if _is_installed(module) else (module, f"pip install -e '.[{extra}]'")
 
 
 def _is_installed(module: str) -> bool:

@@ -31,7 +31,7 @@ def test_a_missing_extra_is_named_by_option(
     done = jobs.start(*(f"--{name}={value}" for name, value in given.items()))
     assert done.code == 2
     expected = (
-        f"--{option}: {scheme}://bucket/x needs {module}, which is not installed: pip install 'data-streamer[{extra}]'"
+        f"--{option}: {scheme}://bucket/x needs {module}, which is not installed: pip install -e '.[{extra}]'"
     )
     assert expected in done.text and "1 mistake found" in done.text, done.text
     assert not (tmp_path / "output").exists()
@@ -41,7 +41,7 @@ def test_a_missing_extra_is_named_by_option(
 def test_readers_name_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str) -> None:
     without(monkeypatch, "google.cloud.storage")
     assert commands.main([name, "gs://bucket/x", *{"sql": ["SHOW TABLES"], "device": ["1"]}.get(name, [])]) == 2
-    assert "pip install 'data-streamer[gcp]'" in capsys.readouterr().err
+    assert "pip install -e '.[gcp]'" in capsys.readouterr().err
 
 
 _WITHOUT_GOOGLE = """

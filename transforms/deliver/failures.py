@@ -59,7 +59,7 @@ class MissingExtraError(SetupError):
 
     def __init__(self, module: str, extra: str):
         error = f"{module} is not installed"
-        super().__init__(Failure(FailureKind.MISCONFIGURED, error, f"pip install 'data-streamer[{extra}]'"))
+        super().__init__(Failure(FailureKind.MISCONFIGURED, error, f"pip install -e '.[{extra}]'"))
 
 
 _PASSING = (408, 425, 429)

@@ -150,7 +150,7 @@ def test_a_missing_package_is_named(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else find(name))
     receipt = store(stream_to(path), tmp_path)
     assert receipt.pending == 2
-    assert module in receipt.error and receipt.remedy == f"pip install 'data-streamer[{extra}]'"
+    assert module in receipt.error and receipt.remedy == f"pip install -e '.[{extra}]'"
 
 
 class StoreError(Exception):
