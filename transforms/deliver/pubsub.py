@@ -283,7 +283,7 @@ _PUBLISH = "pubsub.topics.publish"
 _GRANT = "grant roles/pubsub.publisher on the topic to the worker's account"
 _CREDENTIALS = "give the worker application default credentials of Google Cloud"
 _NO_TOKEN = "Getting metadata from plugin failed"
-_LARGE = ("too large", "exceeds the limit", "exceeds the maximum", "exceeds limit", "size exceed")
+_LARGE = ("too large", "larger than", "exceeds the limit", "exceeds the maximum")
 _REMEDIES: Mapping[str, str] = {
     "NOT_FOUND": "create the topic, or correct project and topic",
     "PERMISSION_DENIED": _GRANT,
