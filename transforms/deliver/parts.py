@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -18,6 +18,8 @@ class Part:
       pane: number of the writer's output for the cell.
       shard: hash of the devices within a pushed stream; 0 for stored ones.
       rest: how often what was left of the part was put back into the spool; 0 for the whole part.
+      waited: whether it comes from the spool, so that its writer may have delivered others of the shard before. No part
+        of its identity.
     """
 
     stream: str
@@ -28,6 +30,7 @@ class Part:
     pane: int
     shard: int = 0
     rest: int = 0
+    waited: bool = field(default=False, compare=False)
 
     @property
     def turn(self) -> tuple[int, str, int, int]:

@@ -95,7 +95,7 @@ def waiting(output: str) -> dict[str, list[Part]]:
         if match is None or not shard.isdecimal():
             continue  # a temporary file of an attempt that was killed: swept by its writer
         hour = int(datetime.strptime(match[1], _HOUR).replace(tzinfo=UTC).timestamp()) * 1_000_000
-        part = Part(stream, "", hour, int(match[3]), match[2], int(match[4]), int(shard), int(match[5] or 0))
+        part = Part(stream, "", hour, int(match[3]), match[2], int(match[4]), int(shard), int(match[5] or 0), True)
         found.setdefault(stream, []).append(part)
     return {stream: sorted(parts, key=lambda part: (part.shard, *part.turn)) for stream, parts in sorted(found.items())}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -102,6 +103,23 @@ def opened(path: str) -> Iterator[IO[bytes]]:
 
     with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         yield cast(IO[bytes], file)
+
+
+def copy(source: str, path: str) -> None:
+    """Copy a local file to an object store, without holding it in memory.
+
+    Raises:
+      OSError: the local file cannot be read.
+      Exception: what the remote file system raises.
+    """
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
+    with (
+        open(source, "rb") as file,
+        FileSystems.create(path, "application/octet-stream", CompressionTypes.UNCOMPRESSED) as target,
+    ):
+        shutil.copyfileobj(file, target, _CHUNK)
 
 
 def remove(path: str) -> bool:
