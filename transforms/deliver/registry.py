@@ -7,6 +7,7 @@ from typing import Any
 
 from schemas.destinations import DestinationOptions
 from transforms.deliver import formats
+from transforms.deliver.bigquery import BigQueryDestination
 from transforms.deliver.destination import Destination, Kind, StreamDefinition
 from transforms.deliver.eventhubs import EventHubsDestination
 from transforms.deliver.files import FilesDestination
@@ -21,6 +22,7 @@ from transforms.deliver.webhook import WebhookDestination
 
 DESTINATIONS: dict[str, type[Destination[Any]]] = {
     "eventhubs": EventHubsDestination,
+    "bigquery": BigQueryDestination,
     "files": FilesDestination,
     "gcs": GcsDestination,
     "kafka": KafkaDestination,
@@ -60,5 +62,6 @@ def check_streams(streams: Sequence[StreamDefinition]) -> list[tuple[int, str, s
         place = destination.place(stream)
         if place is not None and taken.setdefault(place, stream.name) != stream.name:
             text = f"would write the same files as stream {taken[place]}: put {{stream}} into one of the paths"
-            mistakes.append((index, "destination.path", text))
+            field = "destination.path" if "path" in type(stream.destination).model_fields else "destination"
+            mistakes.append((index, field, text))
     return mistakes
