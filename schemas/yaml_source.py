@@ -17,7 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-_REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
+_REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")
 _CORE = "tag:yaml.org,2002:"
 # Anything else that YAML takes for a number stays a text: 007 and 1_000 are names of devices, not numbers.
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,39})")
@@ -201,8 +201,10 @@ class _Values:
             name = match.group(1)
             if match.group() == "$${":
                 return "${"
-            if name in self._environment:
+            if name is not None and name in self._environment:
                 return self._environment[name]
+            if match.group(2) is not None:
+                return match.group(2)
             unset = True
             self._note_reference(at, path, match.group(), name)
             return match.group()

@@ -158,6 +158,20 @@ def test_environment_variables_are_filled_in_and_never_shown() -> None:
     assert found == "streams.yaml:5:12 streams[0].state: '${STATE}' is none of running, paused"
 
 
+def test_an_environment_variable_may_have_something_to_take_instead() -> None:
+    text = HEAD + "    destination: {type: files, path: '${ROOT:-/data/a b}/x'}\n    title: '${TITLE:-}'\n"
+    (stream,) = parse(text)
+    assert stream.destination == Files(path="/data/a b/x") and stream.title == ""
+    (stream,) = parse(text, ROOT="/mnt", TITLE="t")
+    assert stream.destination == Files(path="/mnt/x") and stream.title == "t"
+
+
+@pytest.mark.parametrize("written", ["${", "${ROOT", "${a-b}", "${ROOT-x}", "${}", "${:-x}"])
+def test_what_is_no_reference_is_told_with_the_environment_of_the_process(written: str) -> None:
+    with pytest.raises(StreamsFileError, match="does not begin a reference"):
+        parse_streams(HEAD + f"    title: '{written}'\n" + FILES, "streams.yaml", OPTIONS)
+
+
 def test_yaml_words_that_look_like_something_else_stay_texts() -> None:
     text = HEAD + FILES + "    filter: {country: [NO, DE], endpoint: [0012, 1_2, 2024-01-01, 12]}\n"
     (stream,) = parse(text)
