@@ -21,8 +21,8 @@ from transforms.deliver.warehouse import WarehouseDestination
 from transforms.deliver.webhook import WebhookDestination
 
 DESTINATIONS: dict[str, type[Destination[Any]]] = {
-    "eventhubs": EventHubsDestination,
     "bigquery": BigQueryDestination,
+    "eventhubs": EventHubsDestination,
     "files": FilesDestination,
     "gcs": GcsDestination,
     "kafka": KafkaDestination,
