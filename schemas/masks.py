@@ -9,7 +9,7 @@ letters and `audit` name records by them. They number records, not persons.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -157,11 +157,11 @@ def content_mistakes(content: str | None, given: Any, at: tuple[str | int, ...] 
       at: location of the list.
     """
     columns = {name for table in ((content,) if content else STREAM_CONTENTS) for name in TABLES[table].schema.names}
+    named = {name for entry in _listed(given) for name in _listed(_of(entry, "fields")) if isinstance(name, str)}
     seen: dict[str, str] = {}
     found = []
     for number, entry in enumerate(_listed(given)):
-        fields = entry.get("fields") if isinstance(entry, Mapping) else getattr(entry, "fields", None)
-        for place, name in enumerate(_listed(fields)):
+        for place, name in enumerate(_listed(_of(entry, "fields"))):
             if not isinstance(name, str) or _wrong_name(name):
                 continue
             here = (*at, number, "fields", place)
@@ -169,8 +169,27 @@ def content_mistakes(content: str | None, given: Any, at: tuple[str | int, ...] 
                 found.append(mistake(here, f"{name} is masked by {seen[name]} too: name it once"))
             elif name not in CLASSES and name not in columns:
                 found.append(mistake(here, f"{content} has no {name}: remove it"))
+            elif content and (key := _merged_keys(content, name, entry, named)):
+                text = f"{', '.join(key)}: rows of {content} are told apart by it: pseudonymise it"
+                found.append(mistake(here, text))
             seen.setdefault(name, f"mask[{number}]")
     return found
+
+
+def _of(entry: Any, name: str) -> Any:
+    """A field of an entry as written, or as read."""
+    return entry.get(name) if isinstance(entry, Mapping) else getattr(entry, name, None)
+
+
+def _merged_keys(content: str, name: str, entry: Any, named: Collection[str]) -> list[str]:
+    """Columns of an aggregate's key that an entry would make the same on rows that differ: receivers of repeated rows
+    would take them for one.
+    """
+    table = TABLES[content]
+    if table.unit == "records" or _of(entry, "action") == "pseudonymise":
+        return []
+    columns = [column for column in CLASSES[name] if column not in named] if name in CLASSES else [name]
+    return [column for column in columns if column in table.key]
 
 
 def _wrong_name(name: Any) -> str | None:

@@ -70,9 +70,7 @@ class Stream(Definition):
         default="running", description="running, or paused: records are kept pending and delivered when it runs again."
     )
     batch: Batch = Field(default=Batch(), description="Sizes of requests.")
-    mask: tuple[MaskEntry, ...] = Field(
-        default=(), description="Personal data that it hides, after the filter."
-    )
+    mask: tuple[MaskEntry, ...] = Field(default=(), description="Personal data that it hides, after the filter.")
 
     @field_validator("name", mode="before")
     @classmethod

@@ -124,3 +124,17 @@ def test_a_secret_is_never_repeated() -> None:
 def test_a_mask_can_be_built_in_code() -> None:
     entry = MaskEntry(fields=("imsi",), action="drop")
     assert entry_of_columns([entry]) == {"imsi": entry}
+
+
+@pytest.mark.parametrize("action", ["drop", "truncate"])
+def test_keys_of_aggregates_stay_different(action: str) -> None:
+    """Their digest is the row's delivery id."""
+    told = mistakes(
+        f"      - {{fields: [subscriber_identifiers, organisations], action: {action}}}\n", "device_events_hourly"
+    )
+    assert [each.split(": ", 1)[1] for each in told] == [
+        "endpoint_id, sim_id: rows of device_events_hourly are told apart by it: pseudonymise it",
+        "organisation_id: rows of device_events_hourly are told apart by it: pseudonymise it",
+    ]
+    pseudonyms = "      - {fields: [endpoint_id, sim_id], action: pseudonymise, key: {env: K}}\n"
+    assert parse(pseudonyms + "      - {fields: [subscriber_identifiers], action: drop}\n", "device_events_hourly").mask

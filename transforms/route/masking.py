@@ -12,12 +12,13 @@ A mask depends on nothing but its definition, its key and the row: the same row 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -133,13 +134,17 @@ class Mask:
     def _hide_repeated(self, columns: dict[str, pa.Array], originals: dict[str, pa.Array]) -> None:
         """Replaces the rows' own masked values in the texts beside them."""
         texts = self._texts(columns)
-        found = {name: rows for name, column in originals.items() if len(rows := _repeated(column, columns, texts))}
-        if not found:
+        if not texts:
             return
+        frame = pl.DataFrame([pl.Series(name, columns[name]) for name in texts])
+        held = frame.select(pl.concat_str(pl.all(), separator="\n", ignore_nulls=True).str.to_lowercase()).to_series()
+        found = {name: rows for name, column in originals.items() if len(rows := _repeated(column, held))}
         spelled: dict[int, list[Spelled]] = {}
         for name, places in found.items():
             for row, value in zip(places.tolist(), originals[name].take(pa.array(places)).to_pylist(), strict=True):
                 spelled.setdefault(row, []).append(Spelled(str(value), self.hidden[name].shown(value)))
+        if not spelled:
+            return
         repeating = sorted(spelled)
         for name in texts:
             values = columns[name].take(pa.array(repeating)).to_pylist()
@@ -152,18 +157,14 @@ class Mask:
             columns[name] = pc.replace_with_mask(columns[name], pa.array(mask), pa.array(replaced, columns[name].type))
 
 
-def _repeated(column: pa.Array, columns: dict[str, pa.Array], texts: Iterable[str]) -> np.ndarray:
-    """Rows of which one of the texts may hold the column's value."""
-    kind_is_text = pa.types.is_string(column.type)
-    values = pl.Series(column.cast(pa.string())).str.to_lowercase()
-    long_enough = values.str.len_chars() >= (SHORTEST if kind_is_text else SHORTEST_NUMBER)
-    hit = pl.Series([False]).new_from_index(0, len(values))
-    escaped = values.str.contains(_CONTROL)
-    for name in texts:
-        held = pl.Series(columns[name]).str.to_lowercase()
-        frame = pl.DataFrame({"held": held, "value": values})
-        hit |= frame.select(pl.col("held").str.contains(pl.col("value"), literal=True).fill_null(False)).to_series()
-    return ((hit | escaped) & long_enough).fill_null(False).arg_true().to_numpy()
+def _repeated(column: pa.Array, held: pl.Series) -> npt.NDArray[np.int64]:
+    """Rows whose texts (in lower case) may hold the column's value."""
+    shortest = SHORTEST if pa.types.is_string(column.type) else SHORTEST_NUMBER
+    frame = pl.DataFrame({"held": held, "value": pl.Series(column.cast(pa.string())).str.to_lowercase()})
+    value = pl.col("value")
+    found = pl.col("held").str.contains(value, literal=True) | value.str.contains(_CONTROL)
+    chosen = frame.select((found & (value.str.len_chars() >= shortest)).fill_null(False).arg_true())
+    return chosen.to_series().to_numpy().astype(np.int64)
 
 
 def _has_values(column: pa.Array) -> bool:

@@ -163,6 +163,7 @@ def keyed_hash(reference: SecretReference, key: str) -> KeyedHash:
     return hash_of
 
 
+@lru_cache(maxsize=1 << 16)
 def network_of(address: str) -> str | None:
     """The first address of an IP address's network: /24 of IPv4, /48 of IPv6; None for other texts."""
     try:

@@ -43,6 +43,12 @@ _BY_LENGTH = (
 )
 """Fewest digits → what such a number may be (ITU-T E.118, E.164 and E.212, 3GPP TS 23.003)."""
 
+_MEMBERS = 10_000
+"""Most names of members that are remembered: names out of records have no end."""
+
+_SHORT = 48
+"""Characters up to which texts are remembered: names of countries, operators, regions come again and again."""
+
 _LONG = 10**13
 """JSON numbers from here on are looked at as identifiers."""
 
@@ -89,11 +95,14 @@ class Redaction:
         self._hidden = hidden
         looked_for = [pattern for pattern, columns in _PATTERNS.items() if any(name in hidden for name in columns)]
         self._pattern = re.compile("|".join(looked_for)) if looked_for else None
-        self._members: dict[tuple[str, str], Hidden | None] = {}
-        self._name = lru_cache(maxsize=4096)(self.text)
+        self._members: dict[tuple[str, str], tuple[str, Hidden | None]] = {}
+        self._remembered = lru_cache(maxsize=1 << 16)(self._masked)
 
     def text(self, text: str) -> str:
         """A text with what the patterns find masked."""
+        return self._remembered(text) if len(text) <= _SHORT else self._masked(text)
+
+    def _masked(self, text: str) -> str:
         return self._pattern.sub(self._found, text) if self._pattern is not None else text
 
     def record(self, text: str, column: str) -> str | None:
@@ -123,24 +132,27 @@ class Redaction:
             return None
 
     def _walk(self, value: Any, name: str, inherited: Hidden | None, change: Change, by_name: bool) -> Any:
-        if isinstance(value, dict):
+        """A decoded value, masked; ``name`` is the member that holds it, ``inherited`` what hides all that it holds."""
+        kind = type(value)
+        if kind is dict:
             changed = {}
             for member, below in value.items():
-                hidden = self._member(name, member, inherited, by_name)
-                spelled = self._name(member) if by_name else change(member)
-                changed[spelled] = self._walk(below, member, hidden, change, by_name)
+                spelled, hidden = self._member(name, member) if by_name else (change(member), None)
+                if below is not None:
+                    below = self._walk(below, member, hidden or inherited, change, by_name)
+                changed[spelled] = below
             return changed
-        if isinstance(value, list):
+        if kind is list:
             return [self._walk(each, name, inherited, change, by_name) for each in value]
-        if value is None or isinstance(value, bool) or value == "":
+        if value is None or kind is bool or value == "":
             return value
         if inherited is not None:
             return inherited.member(value)
-        if isinstance(value, str):
-            return self._inner(value, change, by_name) if value[:1] in ("{", "[") else change(value)
-        if isinstance(value, int) and (not by_name or abs(value) >= _LONG):
-            changed = change(str(value))
-            return value if changed == str(value) else changed
+        if kind is str:
+            return self._inner(value, change, by_name) if value[0] in "{[" else change(value)
+        if kind is int and (not by_name or abs(value) >= _LONG):
+            changed_text = change(str(value))
+            return value if changed_text == str(value) else changed_text
         return value
 
     def _inner(self, text: str, change: Change, by_name: bool) -> str:
@@ -150,15 +162,15 @@ class Redaction:
         except _UNDECODABLE:
             return change(text)
 
-    def _member(self, parent: str, name: str, inherited: Hidden | None, by_name: bool) -> Hidden | None:
-        if not by_name:
-            return None
-        if (parent, name) not in self._members:
-            if len(self._members) > 10_000:  # names out of records, of which there is no end
+    def _member(self, parent: str, name: str) -> tuple[str, Hidden | None]:
+        """A member's name, itself masked by pattern, and what hides its values."""
+        known = self._members.get((parent, name))
+        if known is None:
+            if len(self._members) > _MEMBERS:
                 self._members.clear()
-            columns = columns_of(parent, name)
-            self._members[parent, name] = next((self._hidden[each] for each in columns if each in self._hidden), None)
-        return self._members[parent, name] or inherited
+            hidden = next((self._hidden[each] for each in columns_of(parent, name) if each in self._hidden), None)
+            known = self._members[parent, name] = (self._masked(name), hidden)
+        return known
 
     def _found(self, match: re.Match[str]) -> str:
         text = match.group()

@@ -56,6 +56,33 @@ def test_streams_that_hardly_overlap_share_nothing() -> None:
     assert all(one._shared is None for one in selections.values())
 
 
+class _Hides:
+    """Stands for a mask: hides one column, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def apply(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        self.asked.append(rows.num_rows)
+        place = rows.schema.get_field_index("endpoint_name")
+        return rows.set_column(place, rows.schema.field(place), pa.nulls(rows.num_rows, pa.string()))
+
+
+@given(masks, st.sets(st.sampled_from("abcd")), st.booleans())
+def test_masked_streams_share_nothing_with_others(chosen: dict, hiding: set, texts: bool) -> None:
+    hides = _Hides()
+    selections = select(ROWS, chosen, dict.fromkeys(chosen, texts), dict.fromkeys(hiding, hides))
+    assert list(selections) == list(chosen)
+    for name, mask in chosen.items():
+        alone = ROWS.filter(pa.array(mask))
+        expected = _Hides().apply(alone) if name in hiding else alone
+        assert selections[name].num_rows == alone.num_rows
+        assert selections[name].rows.equals(expected)
+        sent = formats.encode("ndjson", "emnify", "events", selections[name])
+        assert (b"Demo Endpoint" in gzip.decompress(sent)) == (alone.num_rows > 0 and name not in hiding)
+    assert len(hides.asked) <= 1, "streams with the same mask have their rows masked once"
+
+
 def test_rows_are_taken_out_once() -> None:
     one = Selection(ROWS, np.arange(9) < 5)
     assert one.rows is one.rows
