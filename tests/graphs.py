@@ -31,20 +31,22 @@ PICKLED = frozenset({"beam:coder:pickled_python:v1", "beam:coder:deterministic_p
 
 
 def streams_text(count: int) -> str:
-    """A streams file of `count` streams that differ in content, filter, format and shape."""
+    """A streams file of `count` streams that differ in content, filter, format, shape and destination."""
+    files, webhook = "{type: files}", "{type: webhook, url: 'https://receiver.example/iot', shards: 2}"
     kinds = (
-        ("events", "{min_severity: WARN}", "ndjson", "emnify"),
-        ("usage", "{}", "csv", "csv"),
-        ("device_usage_hourly", "{}", "parquet", "table"),
-        ("events", "{any_of: [{outcome: rejected}, {alert: true}]}", "avro", "table"),
-        ("usage", "{traffic_type: sms}", "json", "table"),
+        ("events", "{min_severity: WARN}", "ndjson", "emnify", files),
+        ("usage", "{}", "csv", "csv", files),
+        ("device_usage_hourly", "{}", "ndjson", "table", webhook),
+        ("device_usage_hourly", "{}", "parquet", "table", files),
+        ("events", "{any_of: [{outcome: rejected}, {alert: true}]}", "avro", "table", files),
+        ("usage", "{traffic_type: sms}", "json", "table", webhook),
     )
     streams = []
     for number in range(count):
-        content, selected, form, shape = kinds[number % len(kinds)]
+        content, selected, form, shape, destination = kinds[number % len(kinds)]
         streams.append(
             f"  - {{name: stream-{number}, content: {content}, filter: {selected}, format: {form}, shape: {shape}, "
-            "destination: {type: files}}\n"
+            f"destination: {destination}}}\n"
         )
     return "streams:\n" + "".join(streams)
 

@@ -22,7 +22,7 @@ from transforms.deliver.answer import Answer
 from transforms.deliver.destination import Destination, Kind, Outcome, StreamDefinition
 from transforms.deliver.failures import Failure
 from transforms.deliver.parts import Part
-from transforms.deliver.push import attempts
+from transforms.deliver.push.attempts import Attempts, is_transient
 from transforms.deliver.push.breaker import CircuitBreaker
 from transforms.deliver.push.identity import shard_of_hour
 from transforms.deliver.push.options import PushOptions
@@ -216,9 +216,9 @@ class ArchiveDestination(Destination[Options], abc.ABC):
         """Write the parts of one shard, one file at a time; after a failure the others wait."""
         del output
         failure: Failure | None = None
-        pace = Pace(self.options.rate)
+        attempts = Attempts(self.options.retry, self._breaker, Pace(self.options.rate), until)
         for part, rows in parts:
-            outcome = self._write(part, rows, stream, pace, until) if failure is None else Outcome(failure=failure)
+            outcome = self._write(part, rows, stream, attempts) if failure is None else Outcome(failure=failure)
             failure = outcome.failure
             yield part, outcome
 
@@ -227,7 +227,7 @@ class ArchiveDestination(Destination[Options], abc.ABC):
         ((_, outcome),) = self.deliver_lane([(part, rows)], stream, output)
         return outcome
 
-    def _write(self, part: Part, rows: Selection, stream: StreamDefinition, pace: Pace, until: float | None) -> Outcome:
+    def _write(self, part: Part, rows: Selection, stream: StreamDefinition, attempts: Attempts) -> Outcome:
         """Write a part's files. A part of which one file fails waits as a whole: its files are replaced later."""
         files = []
         for number, start in enumerate(range(0, rows.num_rows, self.options.flush_size)):
@@ -236,9 +236,9 @@ class ArchiveDestination(Destination[Options], abc.ABC):
             data = formats.encode(stream.format, stream.shape, part.table, piece)
 
             def attempt(path: str = path, data: bytes = data, records: int = piece.num_rows) -> Failure | None:
-                return attempts.attempt(lambda: self._put(path, data), records, self._breaker, pace).failure
+                return attempts.one(lambda: self._put(path, data), records).failure
 
-            failure = attempts.until_settled(attempt, self.options.retry, until)
+            failure = attempts.until_settled(attempt)
             if failure is not None:
                 return Outcome(failure=failure)
             files.append(storage.StoredFile(path, piece.num_rows, len(data), storage.checksum(data)))
@@ -289,7 +289,7 @@ class ArchiveDestination(Destination[Options], abc.ABC):
             found = self._store.list_objects(f"{root}/")
             stale.update(path for path in found if path not in listed and own(_as_part(path)))
         except ObjectStoreError as error:
-            if attempts.is_transient(error.failure):
+            if is_transient(error.failure):
                 return _unswept(error.failure)
             _log.warning("stream %s: its files cannot be listed to remove old ones: %s", stream.name, error)
         try:

@@ -50,33 +50,32 @@ class Destinations:
 
     def __init__(self, streams: Mapping[str, StreamDefinition]):
         self._streams = streams
-        self._made: dict[str, tuple[Destination[Any] | None, Failure | None]] = {}
-        self._lock = threading.Lock()
+        self._made: dict[str, Destination[Any] | Failure] = {}
+        self._locks = {name: threading.Lock() for name in streams}
 
     def of(self, name: str) -> Destination[Any] | Failure:
         """The destination of a stream, or why it cannot be used."""
-        with self._lock:
+        with self._locks[name]:  # of its own: a destination that takes long to set up holds back no other
             if name not in self._made:
                 self._made[name] = self._make(self._streams[name])
-            destination, failure = self._made[name]
-            return destination if failure is None and destination is not None else failure  # type: ignore[return-value]
+            return self._made[name]
 
     @staticmethod
-    def _make(stream: StreamDefinition) -> tuple[Destination[Any] | None, Failure | None]:
+    def _make(stream: StreamDefinition) -> Destination[Any] | Failure:
         destination = DESTINATIONS[stream.destination.type](stream.destination)
         try:
             destination.setup()
         except SecretError as error:
             remedy = "make the secret readable for the job, then deliver what is pending"
-            return None, Failure(FailureKind.MISCONFIGURED, str(error), remedy)
+            return Failure(FailureKind.MISCONFIGURED, str(error), remedy)
         except SetupError as error:
-            return None, error.failure
-        return destination, None
+            return error.failure
+        return destination
 
     def close(self) -> None:
         """Close all that were made."""
-        for destination, _ in self._made.values():
-            if destination is not None:
+        for destination in self._made.values():
+            if not isinstance(destination, Failure):
                 destination.close()
         self._made.clear()
 
@@ -124,9 +123,11 @@ class Lanes:
         lanes, self._lanes = self._lanes, {}
         if not lanes:
             return
+        # The first shard of every stream before the second of any: one that hangs does not get all threads.
+        ordered = sorted(lanes, key=lambda lane: (lane[1], lane[0]))
         try:
             with ThreadPoolExecutor(min(len(lanes), LANES_AT_ONCE), "deliver") as pool:
-                for delivered in pool.map(lambda name: self._deliver(destinations, name, lanes[name]), sorted(lanes)):
+                for delivered in pool.map(lambda lane: self._deliver(destinations, lane, lanes[lane]), ordered):
                     yield from delivered
         finally:
             for path in self._files:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.destinations import DestinationOptions
+from schemas.streams import Batch
 from schemas.tables import TABLES
 from transforms.deliver.files import FilesOptions
 from transforms.deliver.parts import Part
@@ -69,6 +70,7 @@ class Stream:
     shape: str = "table"
     state: str = "running"
     destination: DestinationOptions = FilesOptions(type="files")
+    batch: Batch = Batch()
 
 
 def part_of(

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from tests.transforms.deliver.support import HOUR, Stream, part_of, rows_of
 from transforms.deliver import failures, layout, registry, spool, storage
 from transforms.deliver.destination import Destination
+from transforms.deliver.document import example
 from transforms.deliver.files import FilesDestination, FilesOptions
 from transforms.deliver.null import NullOptions
 from transforms.deliver.warehouse import WarehouseOptions, write_table_part
@@ -224,7 +225,7 @@ def test_every_type_is_registered_under_its_own_name(name: str) -> None:
     destination = registry.DESTINATIONS[name]
     assert destination.options_model.model_fields["type"].default == name
     assert "Guarantee:" in (destination.__doc__ or "")
-    options = destination.options_model()
+    options = destination.options_model.model_validate(example(name)["destination"])
     assert pickle.loads(pickle.dumps(options)) == options
 
 

@@ -16,43 +16,77 @@ from transforms.deliver.push.pace import Pace
 _BASE, _LONGEST = 0.5, 30.0
 """Back-off with full jitter: a random time up to 0.5 s · 2^n, at most 30 s."""
 
-
-def attempt(send: Callable[[], Answer], records: int, breaker: CircuitBreaker, pace: Pace) -> Answer:
-    """One attempt at a request of so many records, if the circuit breaker lets it through, when its turn has come."""
-    blocked = breaker.wait()
-    if blocked:
-        error = f"the circuit is open after many failed requests; next try in {blocked:.0f} s"
-        remedy = "mend the destination, then deliver what is pending"
-        return Answer(Failure(FailureKind.TRANSIENT, error, remedy, retry_after=blocked))
-    pace.wait(records)
-    answer = send()
-    breaker.record(failed=is_transient(answer.failure))
-    return answer
+_NO_TIME = Failure(
+    FailureKind.TRANSIENT, "there was no time left to deliver", "deliver what is pending", retry_after=float("inf")
+)
 
 
-def until_settled(
-    attempt: Callable[[], Failure | None],
-    retry: Retry,
-    until: float | None = None,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Failure | None:
-    """Tries until it succeeds, fails in a way that does not pass, or a bound is reached; returns the last failure.
+class Attempts:
+    """The attempts of one lane.
 
     Args:
-      attempt: one attempt, and how it failed.
-      retry: how often, and how long.
-      until: monotonic time after which nothing is tried any more; None: no such time.
+      retry: how often, and how long, one request is tried.
+      breaker: the circuit breaker of the stream.
+      pace: the pace of the lane.
+      until: time of the clock after which nothing is tried any more; None: no such time.
+      clock: monotonic time in seconds.
       sleep: waits so many seconds.
     """
-    left = float("inf") if until is None else max(0.0, until - time.monotonic())
-    stop = tenacity.stop_after_attempt(retry.attempts) | tenacity.stop_before_delay(min(retry.seconds, left))
-    return tenacity.Retrying(
-        sleep=sleep,
-        stop=stop,
-        wait=_wait,
-        retry=tenacity.retry_if_result(is_transient),
-        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-    )(attempt)
+
+    def __init__(
+        self,
+        retry: Retry,
+        breaker: CircuitBreaker,
+        pace: Pace,
+        until: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        self._retry, self._breaker, self._pace = retry, breaker, pace
+        self._until, self._clock, self._sleep = until, clock, sleep
+
+    def one(self, send: Callable[[], Answer], records: int) -> Answer:
+        """One attempt at a request of so many records, if the circuit breaker lets it through, when its turn has come.
+
+        Waits for its turn only where that comes before the end of the time that there is.
+        """
+        turn = self._pace.seconds()
+        if self._is_late(self._clock() + turn):
+            return Answer(_NO_TIME)
+        blocked = self._breaker.wait()
+        if blocked:
+            error = f"the circuit is open after many failed requests; next try in {blocked:.0f} s"
+            remedy = "mend the destination, then deliver what is pending"
+            return Answer(Failure(FailureKind.TRANSIENT, error, remedy, retry_after=blocked))
+        if turn:
+            self._sleep(turn)
+        self._pace.sent(records)
+        answer = send()
+        self._breaker.record(failed=is_transient(answer.failure))
+        return answer
+
+    def until_settled(self, attempt: Callable[[], Failure | None]) -> Failure | None:
+        """Tries until it succeeds, fails in a way that does not pass, or a bound is reached; returns the last failure.
+
+        Args:
+          attempt: one attempt, and how it failed.
+        """
+        latest = self._clock() + self._retry.seconds
+
+        def stop(state: tenacity.RetryCallState) -> bool:
+            again = self._clock() + state.upcoming_sleep
+            return state.attempt_number >= self._retry.attempts or again > latest or self._is_late(again)
+
+        return tenacity.Retrying(
+            sleep=self._sleep,
+            stop=stop,
+            wait=_wait,
+            retry=tenacity.retry_if_result(is_transient),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )(attempt)
+
+    def _is_late(self, moment: float) -> bool:
+        return self._until is not None and moment > self._until
 
 
 def is_transient(failure: Failure | None) -> bool:

@@ -9,21 +9,25 @@ from transforms.deliver.push.options import Rate
 
 
 class Pace:
-    """Waits before each request until its rate allows it. One per lane: a stream with a rate has one."""
+    """Says when the next request may be sent. One per lane: a stream with a rate has one.
 
-    def __init__(
-        self, rate: Rate, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
-    ):
-        self._rate, self._clock, self._sleep = rate, clock, sleep
+    Args:
+      rate: most that is sent a second.
+      clock: monotonic time in seconds.
+    """
+
+    def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic):
+        self._rate, self._clock = rate, clock
         self._next = 0.0
 
-    def wait(self, records: int) -> None:
-        """Returns when a request of so many records may be sent."""
+    def seconds(self) -> float:
+        """Seconds until the next request may be sent; 0: now."""
+        return max(0.0, self._next - self._clock()) if self._rate.is_limited else 0.0
+
+    def sent(self, records: int) -> None:
+        """Tells that a request of so many records is sent now."""
         if not self._rate.is_limited:
             return
-        now = self._clock()
-        if self._next > now:
-            self._sleep(self._next - now)
         takes = [1 / self._rate.requests_per_second] if self._rate.requests_per_second else []
         takes += [records / self._rate.records_per_second] if self._rate.records_per_second else []
-        self._next = max(self._next, now) + max(takes)
+        self._next = max(self._next, self._clock()) + max(takes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from transforms.deliver.answer import Answer
 from transforms.deliver.failures import Failure, FailureKind
-from transforms.deliver.push import attempts
-from transforms.deliver.push.attempts import is_transient
+from transforms.deliver.push.attempts import Attempts, is_transient
 from transforms.deliver.push.batch import Batch, Places
 from transforms.deliver.push.breaker import CircuitBreaker
 from transforms.deliver.push.options import Retry
@@ -55,7 +54,8 @@ class Sender:
       retry: how often, and how long.
       breaker: the circuit breaker of the stream.
       pace: the pace of the lane.
-      until: monotonic time after which nothing is tried any more; None: no such time.
+      until: time of the clock after which nothing is tried any more; None: no such time.
+      clock: monotonic time in seconds.
       sleep: waits so many seconds.
     """
 
@@ -66,10 +66,11 @@ class Sender:
         breaker: CircuitBreaker,
         pace: Pace,
         until: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ):
-        self._send, self._retry, self._breaker, self._pace = send, retry, breaker, pace
-        self._until, self._sleep = until, sleep
+        self._send = send
+        self._attempts = Attempts(retry, breaker, pace, until, clock, sleep)
         self._refused_in_a_row = 0
 
     def deliver(self, batch: Batch) -> Sent:
@@ -84,7 +85,7 @@ class Sender:
             if failure.kind not in _OF_THE_RECORD:
                 sent.failure = failure
             elif len(places) == 1:
-                self._refuse(sent, int(places[0]), failure)
+                self._refuse(sent, {int(places[0]): failure}, some_taken=False)
             else:
                 middle = len(places) // 2
                 todo.extendleft((places[middle:], places[:middle]))
@@ -98,18 +99,17 @@ class Sender:
 
         def attempt() -> Failure | None:
             nonlocal left
-            left, failure = self._settle(left, self._attempt(batch.take(left)), sent)
+            answer = self._attempts.one(lambda: self._send(batch.take(left)), len(left))
+            left, failure = self._settle(left, answer, sent)
             return failure
 
-        failure = attempts.until_settled(attempt, self._retry, self._until, self._sleep)
+        failure = self._attempts.until_settled(attempt)
         return left, failure
-
-    def _attempt(self, batch: Batch) -> Answer:
-        return attempts.attempt(lambda: self._send(batch), len(batch), self._breaker, self._pace)
 
     def _settle(self, places: Places, answer: Answer, sent: Sent) -> tuple[Places, Failure | None]:
         """Notes what became of single records; returns those that are to be tried again, and why."""
         again, failure = [], answer.failure
+        refused: dict[int, Failure] = {}
         taken = np.ones(len(places), bool)
         if failure is not None:
             taken[:] = False
@@ -119,23 +119,26 @@ class Sender:
         for at, why in sorted(answer.failures.items()):
             taken[at] = False
             if why.kind in _OF_THE_RECORD:
-                self._refuse(sent, int(places[at]), why)
+                refused[int(places[at])] = why
             else:
                 again.append(places[at])
                 # One that an operator has to mend counts more than one that passes.
                 failure = why if failure is None or not is_transient(why) else failure
-        if taken.any():
-            sent.status[places[taken]] = TAKEN
-            self._refused_in_a_row = 0
+        sent.status[places[taken]] = TAKEN
+        self._refuse(sent, refused, some_taken=bool(taken.any()))
         return np.array(again, np.int64), failure if sent.failure is None else sent.failure
 
-    def _refuse(self, sent: Sent, place: int, failure: Failure) -> None:
-        sent.status[place], sent.refused[place] = REFUSED, failure
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row >= _ALL_REFUSED:
-            # Those of this batch wait with the rest; of earlier ones they are dead letters already.
-            for refused in sent.refused:
-                sent.status[refused] = WAITING
-            sent.refused.clear()
-            error = f"the last {self._refused_in_a_row} records were all refused, none was taken: {failure.error}"
-            sent.failure = Failure(FailureKind.MISCONFIGURED, error, "correct shape or options of the destination")
+    def _refuse(self, sent: Sent, refused: Mapping[int, Failure], some_taken: bool) -> None:
+        """Notes refused records; with too many in a row, all of them wait instead."""
+        for place, why in refused.items():
+            sent.status[place], sent.refused[place] = REFUSED, why
+        self._refused_in_a_row = 0 if some_taken else self._refused_in_a_row + len(refused)
+        if not refused or self._refused_in_a_row < _ALL_REFUSED:
+            return
+        # Those of this batch wait with the rest; of earlier ones they are dead letters already.
+        last_taken = int(np.flatnonzero(sent.status == TAKEN).max(initial=-1))
+        error = f"the last {self._refused_in_a_row} records were all refused, none was taken: {why.error}"
+        sent.failure = Failure(FailureKind.MISCONFIGURED, error, "correct shape or options of the destination")
+        for place in [place for place in sent.refused if place > last_taken]:
+            sent.status[place] = WAITING
+            del sent.refused[place]
