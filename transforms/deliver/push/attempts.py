@@ -66,27 +66,43 @@ class Attempts:
         return answer
 
     def until_settled(self, attempt: Callable[[], Failure | None]) -> Failure | None:
-        """Tries until it succeeds, fails in a way that does not pass, or a bound is reached; returns the last failure.
-
-        Args:
-          attempt: one attempt, and how it failed.
-        """
-        latest = self._clock() + self._retry.seconds
-
-        def stop(state: tenacity.RetryCallState) -> bool:
-            again = self._clock() + state.upcoming_sleep
-            return state.attempt_number >= self._retry.attempts or again > latest or self._is_late(again)
-
-        return tenacity.Retrying(
-            sleep=self._sleep,
-            stop=stop,
-            wait=_wait,
-            retry=tenacity.retry_if_result(is_transient),
-            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-        )(attempt)
+        """Tries as often and as long as the lane may; see `until_settled`."""
+        return until_settled(attempt, self._retry, self._until, self._clock, self._sleep)
 
     def _is_late(self, moment: float) -> bool:
         return self._until is not None and moment > self._until
+
+
+def until_settled(
+    attempt: Callable[[], Failure | None],
+    retry: Retry,
+    until: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Failure | None:
+    """Tries until it succeeds, fails in a way that does not pass, or a bound is reached; returns the last failure.
+
+    Args:
+      attempt: one attempt, and how it failed.
+      retry: how often, and how long.
+      until: time of the clock after which nothing is tried again; None: no such time.
+      clock: monotonic time in seconds.
+      sleep: waits so many seconds.
+    """
+    latest = clock() + retry.seconds
+    if until is not None:
+        latest = min(latest, until)
+
+    def stop(state: tenacity.RetryCallState) -> bool:
+        return state.attempt_number >= retry.attempts or clock() + state.upcoming_sleep > latest
+
+    return tenacity.Retrying(
+        sleep=sleep,
+        stop=stop,
+        wait=_wait,
+        retry=tenacity.retry_if_result(is_transient),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+    )(attempt)
 
 
 def is_transient(failure: Failure | None) -> bool:
