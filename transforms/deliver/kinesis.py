@@ -94,9 +94,9 @@ class KinesisDestination(PushedDestination[KinesisOptions]):
             return Answer(aws.of_client_error(self._where, error))
         results = answer.get("Records", ())
         if len(results) != len(batch):
-            # A proxy that answers in the place of Kinesis.
-            wrong = f"{self._where}: an answer that is none of PutRecords"
-            return Answer(Failure(FailureKind.TRANSIENT, wrong, "check the endpoint, then deliver what is pending"))
+            # Something else that answers in its place, or a connection that was cut.
+            wrong = f"{self._where}: an answer that is none of PutRecords, or a part of one"
+            return Answer(Failure(FailureKind.TRANSIENT, wrong, "deliver what is pending"))
         if answer["FailedRecordCount"] == 0:
             shards = sorted({result["ShardId"] for result in results})
             return Answer(said=f"put into {', '.join(shards[:3])}" + ", …" * (len(shards) > 3))
