@@ -23,7 +23,6 @@ from tests.servers.processes import HOST, Process, Unavailable, accepts, answers
 
 PROJECT = "local-project"
 _REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements" / "bigquery-emulator.txt"
-_VERSION = "0.3.2"
 _MAJOR_MINOR = (3, 13)
 """The Python that local-bigquery needs."""
 
@@ -66,21 +65,21 @@ class BigQuery:
 def bigquery_emulator(environment: dict[str, str] | None = None) -> Iterator[BigQuery]:
     """An emulator of BigQuery without datasets of ours.
 
-    It knows no permissions and no quotas. Its own environment is made once per machine (Python 3.13 and 600 MB below
+    It knows no permissions and no quotas, and takes decimals of more than 38 digits in Parquet as binary floats. Its own environment is made once per machine (Python 3.13 and 600 MB below
     ~/.cache/data-streamer); the test is skipped where that cannot be done.
 
     Args:
       environment: of the emulator, such as the ``environment`` of a ``CloudStorage`` that it loads gs:// objects from.
     """
     try:
-        installed = made_once(f"local-bigquery-{_VERSION}", _install)
+        installed = made_once("local-bigquery", _REQUIREMENTS, _install)
     except Unavailable as error:
         pytest.skip(f"BigQuery emulator: {error}")
     port, write_port = free_port(), free_port()
     address = f"http://{HOST}:{port}"
     with tempfile.TemporaryDirectory(prefix="local-bigquery-") as data:
         command = [
-            installed / "venv/bin/local-bigquery", f"--host={HOST}", f"--port={port}",
+            str(installed / "venv/bin/local-bigquery"), f"--host={HOST}", f"--port={port}",
             f"--grpc-port={write_port}", f"--project={PROJECT}", f"--data-dir={data}", "serve",
         ]  # fmt: skip
         ready = f"{address}/bigquery/v2/projects/{PROJECT}/datasets"
@@ -97,13 +96,14 @@ def _install(directory: Path) -> None:
     """An environment of the emulator, and a home directory in which DuckDB finds its extensions."""
     python, venv = _python(), directory / "venv"
     run([python, "-m", "venv", venv], "making a virtual environment of Python 3.13")
-    requirements = ["--require-hashes", "--quiet", "--requirement", _REQUIREMENTS]
+    requirements: list[str | Path] = ["--require-hashes", "--quiet", "--requirement", _REQUIREMENTS]
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+    command: list[str | Path]
     if uv:
         command = [uv, "pip", "install", "--python", venv / "bin/python", *requirements]
     else:
         command = [venv / "bin/python", "-m", "pip", "install", "--disable-pip-version-check", *requirements]
-    run(command, f"installing local-bigquery {_VERSION}")
+    run(command, "installing local-bigquery")
     ask = "import duckdb; print(duckdb.__version__, duckdb.sql('PRAGMA platform').fetchone()[0])"
     told = subprocess.run([venv / "bin/python", "-c", ask], check=True, capture_output=True, text=True, timeout=60)
     version, platform = told.stdout.split()
@@ -127,6 +127,4 @@ def _python() -> Path:
         told = subprocess.run([candidate, "-c", ask], check=False, capture_output=True, text=True, timeout=60)
         if told.returncode == 0 and told.stdout.split() == [str(part) for part in _MAJOR_MINOR]:
             return candidate
-    raise Unavailable(
-        f"local-bigquery {_VERSION} needs Python 3.13, and none was found (python3.13 on PATH, pyenv, uv)"
-    )
+    raise Unavailable("local-bigquery needs Python 3.13, and none was found (python3.13 on PATH, pyenv, uv)")

@@ -32,7 +32,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.servers.processes import HOST, JAVA_OPTIONS, Process, Unavailable, accepts, free_port, made_once, run
 from tests.servers.proxy import TcpFault, TcpProxy, tcp_proxy
 
-_VERSION = "4.1.0"
 _JARS = Path(__file__).with_name("kafka-broker.xml")
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 
@@ -155,7 +154,7 @@ def kafka_broker(
     the jars cannot be fetched.
     """
     try:
-        installed = made_once(f"kafka-{_VERSION}", _install)
+        installed = made_once("kafka", _JARS, _install)
     except Unavailable as error:
         pytest.skip(f"Kafka broker: {error}")
     direct, plain, sasl, tls, controller = (free_port() for _ in range(5))
@@ -173,7 +172,8 @@ def kafka_broker(
             )
             + _credentials(user, password, authority)
         )
-        command = ["java", *JAVA_OPTIONS, "-cp", f"{installed}/jars/*", "kafka.Kafka", str(properties)]
+        quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+        command = ["java", *JAVA_OPTIONS, quiet, "-cp", f"{installed}/jars/*", "kafka.Kafka", str(properties)]
         process = stack.enter_context(Process("Kafka broker", command, lambda: _serves(f"{HOST}:{direct}")))
         addresses = [proxy.address for proxy in proxies]
         yield KafkaBroker(
@@ -265,7 +265,7 @@ def _install(directory: Path) -> None:
     jars = directory / "jars"
     run(
         ["mvn", "--batch-mode", "--quiet", "--file", _JARS, _COPY, f"-DoutputDirectory={jars}"],
-        f"fetching the jars of Kafka {_VERSION}",
+        "fetching the jars of Kafka",
         timeout=600,
     )
     properties = directory / "format.properties"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import random
 import shutil
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HOST = "127.0.0.1"
-START = 60.0
+START = 120.0
 """Seconds that a server has to answer for the first time; a busy machine is slow."""
 
 JAVA_OPTIONS = ["-Xms32m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
@@ -174,17 +175,19 @@ class Unavailable(Exception):
 _UNAVAILABLE: dict[Path, str] = {}
 
 
-def made_once(name: str, make: Callable[[Path], None]) -> Path:
+def made_once(name: str, wanted: Path, make: Callable[[Path], None]) -> Path:
     """A directory below ~/.cache/data-streamer, made by the first that needs it, for all processes of this machine.
 
     Args:
-      name: of the directory, with all that decides its content, such as versions.
+      name: how the directory's name begins.
+      wanted: file that decides the content; another content of it makes another directory.
       make: fills the empty directory.
 
     Raises:
       Unavailable: by ``make``; asked again in the same process, it is raised without another try.
     """
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "data-streamer"
+    name = f"{name}-{hashlib.sha256(wanted.read_bytes()).hexdigest()[:12]}"
     directory, done = caches / name, caches / f"{name}.made"
     if directory in _UNAVAILABLE:
         raise Unavailable(_UNAVAILABLE[directory])

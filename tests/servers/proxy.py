@@ -161,7 +161,7 @@ class TcpFault(enum.Enum):
 
     NONE = "passes all bytes on"
     REFUSE = "refuses new connections and closes the open ones, as a server that is down"
-    HANG = "accepts connections and passes nothing on"
+    HANG = "accepts connections and holds back all bytes; what it still holds at the next NONE goes on, as on a network"
     CUT = "accepts connections and closes them at once"
 
 
@@ -203,6 +203,8 @@ class TcpProxy:
 
     async def _set(self, fault: TcpFault) -> None:
         self._fault = fault
+        if fault in (TcpFault.REFUSE, TcpFault.CUT):
+            await self._cut()
         if fault is TcpFault.HANG:
             self._flow.clear()
         else:
@@ -212,8 +214,6 @@ class TcpProxy:
         elif self._server is None:
             listener = _bound(self.port)
             self._server = await asyncio.start_server(self._accept, sock=listener)
-        if fault in (TcpFault.REFUSE, TcpFault.CUT):
-            await self._cut()
 
     async def _stop_listening(self) -> None:
         if self._server is not None:
@@ -235,6 +235,8 @@ class TcpProxy:
         try:
             if self._fault is not TcpFault.CUT:
                 await self._flow.wait()
+                if writer.transport.is_closing():
+                    return
                 from_server, to_server = await asyncio.open_connection(HOST, self._upstream)
                 self._open.add(to_server)
                 try:
@@ -251,6 +253,8 @@ class TcpProxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):
             await self._flow.wait()
+            if writer.transport.is_closing():
+                return
             writer.write(data)
             await writer.drain()
         if writer.can_write_eof():

@@ -55,8 +55,8 @@ def storage_emulator(bucket: str, directory: Path | None = None) -> Iterator[Clo
     port = free_port()
     address = f"http://{HOST}:{port}"
     command = [
-        sys.executable, "-m", "gcp_storage_emulator", "start", f"--host={HOST}", f"--port={port}",
-        f"--default-bucket={bucket}", f"--data-dir={directory}" if directory else "--in-memory",
+        sys.executable, "-m", "gcp_storage_emulator", *([f"--data-dir={directory}"] if directory else []), "start",
+        f"--host={HOST}", f"--port={port}", f"--default-bucket={bucket}", *([] if directory else ["--in-memory"]),
     ]  # fmt: skip
     ready = f"{address}/storage/v1/b/{bucket}"
     with Process("Cloud Storage emulator", command, lambda: answers(ready)) as process:
