@@ -13,11 +13,13 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines.masks import key_mistakes
 from pipelines.options import check_options
 from pipelines.preflight import Preflight, look_ahead
 from pipelines.reasons_file import read_reasons
 from pipelines.runners import LOCAL_RUNNER, runner_mistakes, runner_of
 from schemas.file_systems import missing_client
+from schemas.masks import MaskEntry
 from schemas.reasons import REASON_TABLE, Reason, ReasonsError, reason_names
 from schemas.records import FEEDS
 from schemas.streams import Stream
@@ -31,7 +33,7 @@ from transforms.gather.cells import MAX_BUCKETS
 from transforms.ledger.counts import InputEntry
 from transforms.read.blocks import BlockPlan, plan_blocks
 from transforms.read.inputs import InputError, InputFile, expand_inputs, writer_id
-from transforms.route.definitions import load_streams
+from transforms.route.definitions import load_report_mask, load_streams
 from transforms.run import Run
 
 BLOCK_BYTES = 16 << 20
@@ -65,6 +67,7 @@ class Job:
       options: Beam's options.
       block_bytes: size of a block.
       warnings: what was found before the run and does not keep it from starting.
+      report_mask: what the report hides; None where no streams file says so.
       held: streams that are not delivered in this run, and why: earlier records still wait, and must not be overtaken.
     """
 
@@ -75,6 +78,7 @@ class Job:
     options: PipelineOptions = field(repr=False)
     block_bytes: int = BLOCK_BYTES
     warnings: Sequence[str] = ()
+    report_mask: Sequence[MaskEntry] | None = None
     held: Mapping[str, Failure] = field(default_factory=dict)
 
     @property
@@ -151,6 +155,7 @@ def prepare(arguments: Sequence[str]) -> Job:
     events, usage = (_readable(feed, getattr(given, feed), mistakes) for feed in FEEDS)
     inputs = _inputs(events, usage, mistakes)
     buckets = _buckets(output, given.buckets, mistakes)
+    report_mask = _report_mask(given.streams, streams, runner_of(options) == LOCAL_RUNNER, mistakes)
     ahead = Preflight() if given.no_preflight else look_ahead(streams, output, runner_of(options) == LOCAL_RUNNER)
     mistakes.extend(f"--streams: {given.streams}: {mistake}" for mistake in ahead.mistakes)
     if mistakes:
@@ -163,6 +168,7 @@ def prepare(arguments: Sequence[str]) -> Job:
         streams,
         PipelineOptions(list(arguments)),
         warnings=ahead.warnings,
+        report_mask=report_mask,
     )
 
 
@@ -223,6 +229,18 @@ def _streams(path: str | None, reasons: tuple[Reason, ...], mistakes: list[str])
     except StreamsFileError as error:
         mistakes.extend(str(mistake) for mistake in error.mistakes)
         return []
+
+
+def _report_mask(
+    path: str | None, streams: Sequence[Stream], here: bool, mistakes: list[str]
+) -> Sequence[MaskEntry] | None:
+    """Returns what the report hides, once the streams file has no mistakes; looks for keys if the workers are here."""
+    if not path or mistakes:
+        return None
+    mask = load_report_mask(path)
+    if here:
+        mistakes.extend(key_mistakes(streams, mask))
+    return mask
 
 
 def _inputs(events: str | None, usage: str | None, mistakes: list[str]) -> Sequence[InputFile]:

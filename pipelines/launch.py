@@ -12,6 +12,7 @@ from rich.text import Text
 from pipelines.job import Build, Job, JobError, prepare, write_meta
 from pipelines.local import run_local
 from pipelines.lock import LockedError
+from pipelines.masks import write_report_mask
 from pipelines.options import job_parser
 from pipelines.screen import console_of, print_prose, stop_printing
 from pipelines.waiting import deliver_waiting
@@ -51,6 +52,7 @@ def _print_error(console: Console, text: str) -> None:
 def submit(job: Job, build: Build, console: Console) -> int:
     """Hands the job to another runner; does not wait where that runner has a service of its own."""
     write_meta(job.run)
+    write_report_mask(job.run.output, job.report_mask)
     job = job.holding(deliver_waiting(job.run.output, job.streams, except_writer=job.run.writer))
     job.options.view_as(SetupOptions).save_main_session = False  # nothing of main is in the graph
     pipeline = beam.Pipeline(options=job.options)

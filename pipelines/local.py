@@ -22,6 +22,7 @@ from rich.console import Console
 from pipelines import worker
 from pipelines.job import Build, Job, write_meta
 from pipelines.lock import locked
+from pipelines.masks import write_report_mask
 from pipelines.options import StreamerOptions
 from pipelines.progress import Progress
 from pipelines.remote import renew_report
@@ -49,6 +50,7 @@ def run_local(job: Job, build: Build, console: Console) -> int:
         try:
             job = job.with_run(spill=spill)
             write_meta(job.run)
+            write_report_mask(job.run.output, job.report_mask)
             _sweep_temporary(job)
             waited = deliver_waiting(job.run.output, job.streams, except_writer=job.run.writer)
             job = job.holding(waited)

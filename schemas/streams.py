@@ -115,10 +115,22 @@ class Stream(Definition):
         return found
 
 
+class Report(Definition):
+    """What the report shows."""
+
+    mask: tuple[MaskEntry, ...] = Field(default=(), description="Personal data that the report hides, as of a stream.")
+
+    @classmethod
+    def mistakes_across(cls, given: Mapping[str, Any]) -> list[InitErrorDetails]:
+        """Fields that are named twice."""
+        return mask_mistakes(None, given.get("mask"), ("mask",))
+
+
 class StreamsFile(Definition):
     """A file of streams."""
 
     streams: tuple[Stream, ...] = Field(description="The streams, in any order.")
+    report: Report = Field(default=Report(), description="What the report shows.")
 
     @classmethod
     def mistakes_across(cls, given: Mapping[str, Any]) -> list[InitErrorDetails]:

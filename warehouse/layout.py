@@ -20,6 +20,8 @@ DEAD = "dead"
 """Below ``warehouse/``: payloads of dead letters that are too long for the table."""
 VIEWS_FILE = "warehouse.duckdb"
 REPORT_FILE = "report.html"
+REPORT_MASK_FILE = "warehouse/_report.json"
+"""What the report hides; see `warehouse.report.masked`."""
 RUN_FILE = "run.json"
 TEMPORARY = ".tmp-"
 

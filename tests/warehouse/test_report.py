@@ -159,6 +159,59 @@ def test_no_personal_data(output: Path) -> None:
         assert secret not in text, secret
 
 
+def rename_devices(output: Path, name: str) -> None:
+    for table in ("device_usage_hourly", "events"):
+        for part in part_files(output, table):
+            rows = pq.read_table(part, partitioning=None).to_pylist()
+            named = [{**row, "endpoint_name": name if row["endpoint_name"] else None} for row in rows]
+            pq.write_table(pa.Table.from_pylist(named, schema=TABLES[table].schema), part)
+
+
+def mask_report(output: Path, *mask: dict[str, Any]) -> None:
+    (output / "warehouse" / "_report.json").write_text(json.dumps({"mask": mask}))
+
+
+def test_a_mask_hides_names_and_ids(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename_devices(output, "joe@example.org")
+    shown = read(output).text
+    hidden = ("joe@example.org", "1001", "1002", "Acme")
+    assert all(value in shown for value in hidden), "the report shows these without a mask"
+    monkeypatch.setenv("MASK_KEY", "0123456789abcdef")
+    mask_report(
+        output,
+        {"fields": ["endpoint_id"], "action": "pseudonymise", "key": {"env": "MASK_KEY"}},
+        {"fields": ["device_names", "organisations"], "action": "drop"},
+    )
+    text = write_report(output).read_text(encoding="utf-8")
+    for value in hidden:
+        assert value not in Page(text).text, value
+    assert "joe@example.org" not in text
+    assert Page(text).text.count("meter") == 0
+
+
+def test_a_mask_of_people_finds_e_mails_in_names(output: Path) -> None:
+    rename_devices(output, "meter of joe@example.org")
+    mask_report(output, {"fields": ["people"], "action": "drop"})
+    text = read(output).text
+    assert "meter of ***" in text
+    assert "joe@" not in text
+
+
+def test_a_mask_without_its_key_writes_no_report(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MASK_KEY", raising=False)
+    mask_report(output, {"fields": ["endpoint_id"], "action": "pseudonymise", "key": {"env": "MASK_KEY"}})
+    with pytest.raises(WarehouseError, match="MASK_KEY is not set"):
+        write_report(output)
+    assert not (output / "report.html").exists()
+
+
+@pytest.mark.parametrize("damaged", ["{", "[]", '{"mask": [{"fields": ["imssi"], "action": "drop"}]}'])
+def test_a_damaged_mask_writes_no_report(output: Path, damaged: str) -> None:
+    (output / "warehouse" / "_report.json").write_text(damaged)
+    with pytest.raises(WarehouseError, match=r"_report\.json: no mask of a report"):
+        write_report(output)
+
+
 def test_a_damaged_run_file_is_named(output: Path) -> None:
     (output / "run.json").write_text("{")
     with pytest.raises(WarehouseError, match=r"run\.json: expected JSON"):

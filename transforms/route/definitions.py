@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from schemas.file_systems import missing_client
+from schemas.masks import MaskEntry
 from schemas.reasons import REASONS
-from schemas.streams import Stream, streams_schema
+from schemas.streams import Report, Stream, streams_schema
 from schemas.streams_file import Mistake, StreamsFileError, parse_streams, read_streams_file
+from schemas.yaml_source import read_yaml
 from transforms.deliver import failures, storage
 from transforms.deliver.destination import Kind
 from transforms.deliver.registry import DESTINATIONS, check_streams, options_models
 
-__all__ = ["StreamsFileError", "load_streams", "streams_json_schema"]
+__all__ = ["StreamsFileError", "load_report_mask", "load_streams", "streams_json_schema"]
 
 
 def load_streams(
@@ -43,6 +47,13 @@ def check_text(text: str, name: str) -> list[Stream]:
       StreamsFileError: with every mistake.
     """
     return parse_streams(text, name, options_models(), check=_check, reasons=REASONS)
+
+
+def load_report_mask(path: str, *, environment: Mapping[str, str] | None = None) -> tuple[MaskEntry, ...]:
+    """What the report hides by a streams file in which `load_streams` found no mistake."""
+    text = _read_remote(path) if storage.is_remote(path) else Path(path).read_text(encoding="utf-8-sig")
+    value = read_yaml(text, path, os.environ if environment is None else environment).value
+    return Report.model_validate(value.get("report", {})).mask
 
 
 def _read_remote(path: str) -> str:

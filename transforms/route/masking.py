@@ -100,6 +100,14 @@ class Mask:
         """Refuses: the key must not leave the worker."""
         raise TypeError("a compiled mask holds its key and is not pickled: pickle the stream and compile it again")
 
+    def value(self, column: str, value: Any) -> Any:
+        """One value of a column, masked; texts of columns that are not masked, by pattern."""
+        if value is None:
+            return None
+        if column in self.hidden:
+            return self.hidden[column].value(value)
+        return self.redaction.text(value) if isinstance(value, str) else value
+
     def apply(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """The rows, masked: same schema, same order. ``rows`` are left as they are."""
         if rows.num_rows == 0:

@@ -264,7 +264,8 @@ FROM limits_reached GROUP BY ALL ORDER BY events DESC, name
 """
 
 _LIMIT_DEVICES = f"""
-SELECT event_time AS time, endpoint_id, coalesce(endpoint_name, organisation_name) AS name, limit_passed, used_percent,
+SELECT event_time AS time, endpoint_id, coalesce(endpoint_name, organisation_name) AS name,
+       endpoint_name IS NULL AS of_organisation, limit_passed, used_percent,
        quota_left, used_this_month, coalesce(unit, CASE traffic_type WHEN 'sms' THEN 'SMS' ELSE 'MB' END) AS unit
 FROM limits_reached
 QUALIFY row_number() OVER (PARTITION BY endpoint_id, organisation_id, limit_passed ORDER BY event_time DESC,

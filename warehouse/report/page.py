@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from warehouse.layout import REPORT_FILE, TEMPORARY, existing_output
 from warehouse.report.charts import charts
 from warehouse.report.facts import read_facts, share
+from warehouse.report.masked import masked, read_mask
 from warehouse.views import connect
 
 _LONGEST = 200
@@ -30,12 +31,17 @@ def write_report(output: str | os.PathLike[str]) -> Path:
     The page works offline and holds no user names and no e-mail addresses. Its content security policy admits only the
     two scripts written here, so that nothing in a record's text can run.
 
+    Names and ids that the run's streams file hides (``report: {mask: ...}``) are masked.
+
     Raises:
-      warehouse.layout.WarehouseError: `output` is not an output directory.
+      warehouse.layout.WarehouseError: `output` is not an output directory, or a key of the mask cannot be read.
     """
     directory = existing_output(output)
     with connect(directory) as connection:
         facts = read_facts(connection, directory)
+    mask = read_mask(directory)
+    if mask is not None:
+        facts = masked(facts, mask)
     environment = _environment()
     library, program = get_plotlyjs(), _resource(environment, "page.js")
     text = environment.get_template("page.html").render(
