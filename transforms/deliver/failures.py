@@ -157,7 +157,9 @@ def of_remote_error(path: str, error: Exception, doing: str = "write to") -> Fai
     return Failure(FailureKind.TRANSIENT, where, "deliver what is pending when the object store answers again")
 
 
-_CREDENTIAL_ERRORS = {"DefaultCredentialsError", "RefreshError", "NoCredentialsError", "PartialCredentialsError"}
+_CREDENTIAL_ERRORS = {
+    "DefaultCredentialsError", "InvalidOperation", "RefreshError", "NoCredentialsError", "PartialCredentialsError"
+}  # fmt: skip
 
 
 def http_status(error: BaseException) -> int | None:
