@@ -30,6 +30,7 @@ from google.cloud.pubsub_v1.types import PublisherOptions
 
 from tests.servers.aws import aws_emulator
 from tests.servers.bigquery import PROJECT, bigquery_emulator
+from tests.servers.grpc_proxy import grpc_proxy
 from tests.servers.http import Answer, Receiver, Request, always, counting_receiver, receiver
 from tests.servers.kafka import Kafka, KafkaBroker, kafka_broker, kafka_mock
 from tests.servers.processes import Process, Unavailable, accepts, free_port, made_once, wait_until
@@ -240,6 +241,31 @@ def test_pubsub_delivers_again_what_was_not_acknowledged() -> None:
         assert [int(one.data) for one in server.pull_all("usage-pulled", quiet=0.2)] == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("fault", "error", "arrived"),
+    [
+        (RpcFault.UNAVAILABLE, exceptions.ServiceUnavailable, 0),
+        (RpcFault.UNAVAILABLE_AFTER, exceptions.ServiceUnavailable, 1),
+        (RpcFault.PERMISSION_DENIED, exceptions.PermissionDenied, 0),
+        (RpcFault.HANG, exceptions.DeadlineExceeded, 0),
+    ],
+)
+def test_a_proxy_of_grpc(fault: RpcFault, error: type[Exception], arrived: int) -> None:
+    with pubsub_servicer() as server, grpc_proxy(server.address, "Publish") as proxy:
+        through = dataclasses.replace(server, address=proxy.address)
+        topic = through.create_topic("usage", "usage-pulled")
+        one = {"topic": topic, "messages": [{"data": b"x"}]}
+        proxy.faults.inject(fault, percent=50)
+        with through.publisher() as publisher:
+            publisher.publish(request=one, retry=None, timeout=10)
+            with pytest.raises(error):
+                publisher.publish(request=one, retry=None, timeout=0.5)
+            proxy.faults.inject(RpcFault.NONE)
+            with pytest.raises(exceptions.NotFound, match="Resource not found"):
+                publisher.publish(request={**one, "topic": topic + "-none"}, retry=None, timeout=10)
+        assert len(through.pull_all("usage-pulled", quiet=0.2)) == 1 + arrived
+
+
 @pytest.mark.slow
 def test_bigquery() -> None:
     with storage_emulator("acme-iot") as objects, bigquery_emulator(objects.environment) as server:
@@ -264,8 +290,13 @@ def test_bigquery() -> None:
                 rows=types.ArrowRecordBatch(serialized_record_batch=rows.serialize().to_pybytes()),
             ),
         )
-        with server.write_client() as writer:
-            (answer,) = writer.append_rows(iter([request]), timeout=60)
+        with grpc_proxy(server.write_address, "AppendRows") as proxy:
+            proxy.faults.fault = RpcFault.UNAVAILABLE
+            with dataclasses.replace(server, write_address=proxy.address).write_client() as writer:
+                with pytest.raises(exceptions.ServiceUnavailable):
+                    list(writer.append_rows(iter([request]), timeout=60, retry=None))
+                proxy.faults.fault = RpcFault.NONE
+                (answer,) = writer.append_rows(iter([request]), timeout=60)
         assert not answer.error.message
 
         wanted = [(1, Decimal("0.1")), (2, Decimal("0.2")), (3, Decimal("0.3"))]
