@@ -49,7 +49,7 @@ class KinesisDestination(PushedDestination[KinesisOptions]):
     Limits: 500 records and 5 MB a request, 1 MiB a record, keys included (Amazon Kinesis API reference, PutRecords); a
     longer record is a dead letter. Throttling (of a shard: 1,000 records and 1 MB a second) and internal failures are
     tried again with back-off, single records alone; refused rights, a missing data stream and missing or refused
-    credentials turn the stream to error. `audit` can check receipts only.
+    credentials turn the stream to error.
 
     Credentials are the worker's own, or those of ``role_arn``, which is assumed with ``external_id`` and again before
     its credentials end. Records are not aggregated: consumers need no Kinesis Producer Library.

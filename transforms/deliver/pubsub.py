@@ -97,15 +97,18 @@ class PubSubDestination(PushedDestination[PubSubOptions]):
     with ``format: json``, as an array. Its attributes are ``batch_id`` (a digest of the records' delivery ids),
     ``records`` (how many), ``kind``, ``content`` and ``stream``.
 
-    Guarantee: at least once. Pub/Sub keeps every copy of a message that was published twice; a subscriber drops repeats
-    by ``record_id`` or ``batch_id``, which are the same however often a record or the same batch is published. With
-    ``ordering``, subscriptions that have message ordering on get the messages of a device (or of a stream's batches) in
-    the order of publication; a record that is published again after a failure comes again, and so do those behind it.
+    Guarantee: at least once. Pub/Sub keeps every copy of a message that was published twice. A subscriber drops repeats
+    by ``record_id``, which is the same however often a record is published. ``batch_id`` is that of the same records
+    only: a run that is interrupted may cut its batches elsewhere, so subscribers of batches drop repeats by the records'
+    own ids.
+
+    With ``ordering``, subscriptions that have message ordering on get the messages of a device (or the batches of a
+    stream) in the order of publication. What is published again after a failure comes again, behind what came before.
 
     Limits: 1,000 messages and 10 MB a request, 10 MB a message (Pub/Sub: Quotas and limits); a longer record is a dead
     letter. Requests are tried again on time-outs, UNAVAILABLE, RESOURCE_EXHAUSTED, ABORTED and INTERNAL;
     INVALID_ARGUMENT (of a topic's schema, for instance) means that a record is at fault, which is found by halving;
-    NOT_FOUND, PERMISSION_DENIED and UNAUTHENTICATED turn the stream to error. `audit` can check receipts only.
+    NOT_FOUND, PERMISSION_DENIED and UNAUTHENTICATED turn the stream to error.
 
     Credentials are the worker's own (application default credentials). PUBSUB_EMULATOR_HOST is heeded.
     """
