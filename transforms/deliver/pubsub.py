@@ -99,8 +99,8 @@ class PubSubDestination(PushedDestination[PubSubOptions]):
 
     Guarantee: at least once. Pub/Sub keeps every copy of a message that was published twice. A subscriber drops repeats
     by ``record_id``, which is the same however often a record is published. ``batch_id`` is that of the same records
-    only: a run that is interrupted may cut its batches elsewhere, so subscribers of batches drop repeats by the records'
-    own ids.
+    only: a run that is interrupted may cut its batches elsewhere, so subscribers of batches drop repeats by the own ids
+    of the records.
 
     With ``ordering``, subscriptions that have message ordering on get the messages of a device (or the batches of a
     stream) in the order of publication. What is published again after a failure comes again, behind what came before.
