@@ -66,8 +66,8 @@ def bigquery_emulator(environment: dict[str, str] | None = None) -> Iterator[Big
     """An emulator of BigQuery without datasets of ours.
 
     It knows no permissions and no quotas, and takes decimals of more than 38 digits in Parquet as binary floats.
-    Its own environment is made once per machine (Python 3.13 and 600 MB below ~/.cache/data-streamer); the test is skipped
-    where that cannot be done.
+    Its own environment is made once per machine (Python 3.13 and 600 MB below ~/.cache/data-streamer); the test is
+    skipped where that cannot be done.
 
     Args:
       environment: of the emulator, such as the ``environment`` of a ``CloudStorage`` that it loads gs:// objects from.
