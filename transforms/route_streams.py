@@ -11,12 +11,9 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from schemas.streams import Stream
-from transforms.deliver.formats import FORMATS
 from transforms.deliver.registry import DESTINATIONS, STORED
-from transforms.deliver.selection import select
 from transforms.elements import Pane, Routed
-from transforms.route.masking import compile_masks
-from transforms.route.predicates import compile_filters
+from transforms.route.router import Router
 
 PUSHED = "pushed"
 """Branch of the streams that are reached over a network."""
@@ -27,14 +24,11 @@ class _Route(beam.DoFn):
         self._streams = streams
 
     def setup(self) -> None:
-        self._router = compile_filters(self._streams)
-        self._texts = {stream.name: _made_of_texts(stream) for stream in self._streams}
+        self._router = Router(self._streams)
         self._branch = {stream.name: _branch_of(stream) for stream in self._streams}
-        self._masking = compile_masks(self._streams)
 
     def process(self, element: Pane) -> Iterator[beam.pvalue.TaggedOutput]:
-        masks = self._router.masks(element.table, element.rows)
-        for name, selection in select(element.rows, masks, self._texts, self._masking).items():
+        for name, selection in self._router.route(element.table, element.rows).items():
             routed = Routed(name, element.table, element.cell, element.number, element.rows.num_rows, selection)
             yield beam.pvalue.TaggedOutput(self._branch[name], routed)
 
@@ -42,11 +36,6 @@ class _Route(beam.DoFn):
 def _branch_of(stream: Stream) -> str:
     kind = stream.destination.type
     return PUSHED if DESTINATIONS[kind].pushes(stream) else kind
-
-
-def _made_of_texts(stream: Stream) -> bool:
-    """Whether texts made here are used: what is pushed goes through a shuffle as rows."""
-    return _branch_of(stream) != PUSHED and DESTINATIONS[stream.destination.type].packs and FORMATS[stream.format].texts
 
 
 @dataclass
