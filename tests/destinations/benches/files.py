@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -40,11 +40,8 @@ class FilesBench(Bench):
         return {"type": "files", "path": f"{self._root}/{stream}/{content}"}
 
     def received(self, stream: str, content: str = "events") -> list[Received]:
-        found = []
-        for path in sorted((self._root / stream / content).rglob("part-*")):
-            form = next(form for extension, form in _FORMATS.items() if path.name.endswith(extension))
-            found += [Received(record_id_of(record), record) for record in decode(path.read_bytes(), form, content)]
-        return found
+        paths = (self._root / stream / content).rglob("part-*")
+        return received_in({str(path): path.read_bytes() for path in paths}, content)
 
     @contextmanager
     def fault(self, fault: Fault, percent: float = 100.0) -> Iterator[None]:
@@ -58,3 +55,12 @@ class FilesBench(Bench):
         finally:
             self._root.unlink()
             aside.rename(self._root)
+
+
+def received_in(files: Mapping[str, bytes], content: str) -> list[Received]:
+    """The records of files, by their names, whose extension says the format."""
+    found = []
+    for name, data in sorted(files.items()):
+        form = next(form for extension, form in _FORMATS.items() if name.endswith(extension))
+        found += [Received(record_id_of(record), record) for record in decode(data, form, content)]
+    return found
