@@ -164,6 +164,11 @@ class WebhookDestination(PushedDestination[WebhookOptions]):
 
     def send(self, batch: Batch) -> Answer:
         """One request."""
+        body, headers = self.request(batch)
+        return self._client.request(self.options.method, self._url, body, headers, self._where)
+
+    def request(self, batch: Batch) -> tuple[bytes, dict[str, str]]:
+        """Body and headers of the request that carries a batch."""
         single = batch.stream.batch.size == 1
         texts = batch.texts if self.options.envelope == "none" else cloud_events(batch)
         body = texts[0].encode() if single else text.json_array(texts)
@@ -172,7 +177,7 @@ class WebhookDestination(PushedDestination[WebhookOptions]):
         if self.options.compression == "gzip":
             body = igzip.compress(body, 1)
             headers["Content-Encoding"] = "gzip"
-        return self._client.request(self.options.method, self._url, body, headers, self._where)
+        return body, headers
 
     def _signed(self, name: str, body: bytes) -> dict[str, str]:
         headers = {"webhook-id": name}

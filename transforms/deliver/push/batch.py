@@ -44,17 +44,34 @@ class Batch:
       table: the table of its rows.
       rows: the rows.
       texts: the JSON text of each row in the stream's shape.
+      ids: the delivery ids, where they are known already.
     """
 
-    def __init__(self, stream: StreamDefinition, table: str, rows: pa.RecordBatch, texts: pl.Series):
+    def __init__(
+        self,
+        stream: StreamDefinition,
+        table: str,
+        rows: pa.RecordBatch,
+        texts: pl.Series,
+        ids: list[str] | None = None,
+    ):
         self.stream, self.table, self.rows, self.texts = stream, table, rows, texts
+        if ids is not None:
+            self.ids = ids
 
     def __len__(self) -> int:
         return self.rows.num_rows
 
     def slice(self, start: int, length: int) -> Batch:
         """`length` records from `start` on."""
-        return Batch(self.stream, self.table, self.rows.slice(start, length), self.texts.slice(start, length))
+        ids = self.__dict__.get("ids")
+        return Batch(
+            self.stream,
+            self.table,
+            self.rows.slice(start, length),
+            self.texts.slice(start, length),
+            None if ids is None else ids[start : start + length],
+        )
 
     def take(self, places: Places) -> Batch:
         """The records at these places."""

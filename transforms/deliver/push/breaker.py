@@ -6,10 +6,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 WINDOW, MOST_FAILURES, FEWEST_REQUESTS, PAUSE = 300.0, 0.7, 10, 30.0
 """Seconds that are looked back on; share of failures that opens the circuit; requests before it can; seconds that it
 stays open before one request may try again."""
+
+_TOGETHER = 0.1
+"""Seconds within which requests that ended alike are one entry: thousands a second are remembered cheaply."""
+
+
+@dataclass(slots=True)
+class _Requests:
+    """Requests that ended alike at about the same time."""
+
+    since: float
+    failed: bool
+    count: int = 1
 
 
 class CircuitBreaker:
@@ -20,7 +33,8 @@ class CircuitBreaker:
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
         self._lock = threading.Lock()
-        self._requests: deque[tuple[float, bool]] = deque()
+        self._recent: deque[_Requests] = deque()
+        self._count = self._failures = 0
         self._open_until: float | None = None
 
     def wait(self) -> float:
@@ -40,12 +54,26 @@ class CircuitBreaker:
             now = self._clock()
             if self._open_until is not None:
                 self._open_until = now + PAUSE if failed else None
-                self._requests.clear()
+                self._forget()
                 return
-            self._requests.append((now, failed))
-            while self._requests[0][0] < now - WINDOW:
-                self._requests.popleft()
-            failures = sum(bad for _, bad in self._requests)
-            if len(self._requests) >= FEWEST_REQUESTS and failures >= MOST_FAILURES * len(self._requests):
+            self._add(now, failed)
+            if self._count >= FEWEST_REQUESTS and self._failures >= MOST_FAILURES * self._count:
                 self._open_until = now + PAUSE
-                self._requests.clear()
+                self._forget()
+
+    def _add(self, now: float, failed: bool) -> None:
+        last = self._recent[-1] if self._recent else None
+        if last is not None and last.failed == failed and now - last.since < _TOGETHER:
+            last.count += 1
+        else:
+            self._recent.append(_Requests(now, failed))
+        self._count += 1
+        self._failures += failed
+        while self._recent[0].since < now - WINDOW:
+            old = self._recent.popleft()
+            self._count -= old.count
+            self._failures -= old.count * old.failed
+
+    def _forget(self) -> None:
+        self._recent.clear()
+        self._count = self._failures = 0

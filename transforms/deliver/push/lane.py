@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,34 +19,40 @@ from transforms.deliver.destination import Outcome, StreamDefinition
 from transforms.deliver.failures import Failure, FailureKind
 from transforms.deliver.parts import Part
 from transforms.deliver.push.batch import Batch, Limits
+from transforms.deliver.push.identity import record_ids
 from transforms.deliver.push.sender import REFUSED, TAKEN, WAITING, Sender
 from transforms.deliver.selection import Selection
 from transforms.deliver.shapes import json_lines
 
 CHUNK_ROWS = 2_048
-"""Rows that are made to text at a time: what a lane holds beside the batch that it fills."""
+"""Rows that are made to text at a time."""
+
+AHEAD = 500
+"""Records of a batch from which on the next one is made while a request is under way. Of smaller ones a chunk of rows
+holds several; making them would take the interpreter from the thread that waits for its answer."""
 
 _SAID = 500
 """Most characters of a destination's reason that a dead letter keeps."""
 
+_makers = threading.BoundedSemaphore(os.cpu_count() or 1)
+"""Lanes that work ahead at the same time. More would not be faster, and each holds one batch more."""
+
 
 @dataclass(slots=True)
 class _Open:
-    """A part under way: its rows, and what became of each."""
+    """A part under way: its rows, what became of each, and how many are still to be settled."""
 
     part: Part
     rows: pa.RecordBatch
     status: npt.NDArray[np.uint8]
+    left: int
     letters: list[DeadLetter] = field(default_factory=list)
-    cut: bool = False
-    """Whether all of its rows are in batches."""
 
     def outcome(self, failure: Failure | None) -> Outcome:
         """The part's outcome; what still waits does so for `failure`."""
-        waiting = self.status == WAITING
-        if not waiting.any():
+        if not self.left:
             failure = None
-        rest = self.rows.filter(pa.array(waiting)) if failure is not None else None
+        rest = self.rows.filter(pa.array(self.status == WAITING)) if failure is not None else None
         return Outcome(int(np.count_nonzero(self.status == TAKEN)), [], self.letters, failure, rest)
 
 
@@ -56,72 +65,152 @@ class _Piece:
     length: int
 
 
-class _Lane:
-    def __init__(self, stream: StreamDefinition, limits: Limits, sender: Sender):
-        self._stream, self._limits, self._sender = stream, limits, sender
-        self._opened: deque[_Open] = deque()
+@dataclass(frozen=True, slots=True)
+class _Full:
+    """A batch that is to be sent, and the parts that it is made of."""
+
+    batch: Batch
+    pieces: list[_Piece]
+
+
+@dataclass(frozen=True, slots=True)
+class _TooLarge:
+    """A record that no request can carry."""
+
+    of: _Open
+    row: int
+    record: Batch
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """A part that came after the lane had failed."""
+
+    part: Part
+
+
+_Step = _Open | _Full | _TooLarge | _Unread
+
+
+class _Cutter:
+    """Makes the rows of parts into batches. It changes nothing that the lane looks at, so that it may work ahead."""
+
+    def __init__(self, stream: StreamDefinition, limits: Limits):
+        self._stream, self._limits = stream, limits
         self._held: list[Batch] = []
         self._pieces: list[_Piece] = []
         self._records = self._bytes = 0
+        self._steps: list[_Step] = []
+        self._stopped = threading.Event()
+
+    def steps(self, parts: Iterable[tuple[Part, Selection]]) -> Iterator[list[_Step]]:
+        """Yields what is to be done, in order; each list has a batch to send, or more."""
+        for part, selection in parts:
+            if self._stopped.is_set():
+                yield [*self._taken(), _Unread(part)]
+                continue
+            rows = selection.rows
+            opened = _Open(part, rows, np.zeros(rows.num_rows, np.uint8), rows.num_rows)
+            self._steps.append(opened)
+            for start in range(0, rows.num_rows, CHUNK_ROWS):
+                if self._stopped.is_set():
+                    break
+                chunk = rows.slice(start, CHUNK_ROWS)
+                texts = json_lines(self._stream.shape, part.table, chunk)
+                ids = record_ids(self._stream.name, part.table, chunk)  # of all at once: cheaper than batch by batch
+                if self._cut(opened, start, Batch(self._stream, part.table, chunk, texts, ids)):
+                    yield self._taken()
+        self._close()
+        yield self._taken()
+
+    def stop(self) -> None:
+        """No more batches: the lane has failed."""
+        self._stopped.set()
+
+    def _taken(self) -> list[_Step]:
+        steps, self._steps = self._steps, []
+        return steps
+
+    def _cut(self, opened: _Open, offset: int, chunk: Batch) -> bool:
+        """Puts the rows of a chunk into batches; returns whether one of them is full."""
+        sizes = chunk.texts.str.len_bytes().to_numpy().astype(np.int64)
+        large = np.flatnonzero(sizes > self._limits.record_bytes)
+        sizes += self._limits.overhead
+        before, first = len(self._steps), 0
+        for place in (*large.tolist(), len(chunk)):
+            self._fill(opened, offset, chunk, first, place, sizes)
+            if place < len(chunk):
+                failure = self._too_large(int(sizes[place]) - self._limits.overhead)
+                self._steps.append(_TooLarge(opened, offset + place, chunk.slice(place, 1), failure))
+            first = place + 1
+        return any(isinstance(step, _Full) for step in self._steps[before:])
+
+    def _fill(
+        self, opened: _Open, offset: int, chunk: Batch, first: int, end: int, sizes: npt.NDArray[np.int64]
+    ) -> None:
+        """Puts neighbouring rows of a chunk into batches; a batch takes one record at least."""
+        ends = np.cumsum(sizes[first:end])
+        start = first
+        while start < end:
+            done = int(ends[start - first - 1]) if start > first else 0
+            room = self._limits.bytes - self._bytes
+            count = min(self._limits.records - self._records, end - start)
+            if int(ends[start - first + count - 1]) - done > room:
+                count = int(np.searchsorted(ends, done + room, side="right")) - (start - first)
+            if count <= 0 and self._records:
+                self._close()
+                continue
+            count = max(count, 1)
+            self._held.append(chunk.slice(start, count))
+            self._pieces.append(_Piece(opened, offset + start, count))
+            self._records += count
+            self._bytes += int(ends[start - first + count - 1]) - done
+            start += count
+            if self._records == self._limits.records:
+                self._close()
+
+    def _close(self) -> None:
+        """Ends a batch, full or not."""
+        if self._held:
+            self._steps.append(_Full(Batch.joined(self._held), self._pieces))
+            self._held, self._pieces, self._records, self._bytes = [], [], 0, 0
+
+    def _too_large(self, size: int) -> Failure:
+        error = f"the record has {size:,} bytes, more than the {self._limits.record_bytes:,} that a request may carry"
+        return Failure(FailureKind.TOO_LARGE, error, "choose another shape, or mask long fields")
+
+
+class _Lane:
+    """Sends the batches, and puts what became of them together by part."""
+
+    def __init__(self, sender: Sender):
+        self._sender = sender
+        self._opened: deque[_Open | _Unread] = deque()
         self.failure: Failure | None = None
 
-    def add(self, part: Part, rows: pa.RecordBatch) -> None:
-        """Takes a part's rows, and sends each batch that they fill."""
-        opened = _Open(part, rows, np.zeros(rows.num_rows, np.uint8))
-        self._opened.append(opened)
-        for start in range(0, rows.num_rows, CHUNK_ROWS):
-            if self.failure is not None:
-                break
-            chunk = rows.slice(start, CHUNK_ROWS)
-            texts = json_lines(self._stream.shape, part.table, chunk)
-            self._cut(opened, start, Batch(self._stream, part.table, chunk, texts))
-        opened.cut = True
+    def take(self, step: _Step) -> None:
+        """Does one step; after a failure nothing is sent any more."""
+        if isinstance(step, _Open | _Unread):
+            self._opened.append(step)
+        elif self.failure is None and isinstance(step, _Full):
+            self._send(step.batch, step.pieces)
+        elif self.failure is None and isinstance(step, _TooLarge):
+            self._bury(step.of, step.row, step.record, 0, step.failure)
+            step.of.left -= 1
 
-    def _cut(self, opened: _Open, offset: int, chunk: Batch) -> None:
-        """Puts the rows of a chunk into batches."""
-        sizes = chunk.texts.str.len_bytes().to_numpy().astype(np.int64)
-        for place in np.flatnonzero(sizes > self._limits.record_bytes):
-            self._bury(opened, offset + int(place), chunk, int(place), self._too_large(int(sizes[place])))
-        kept = np.flatnonzero(sizes <= self._limits.record_bytes)
-        sizes = sizes + self._limits.overhead
-        while len(kept) and self.failure is None:
-            fits = self._fitting(sizes[kept])
-            if fits == 0:
-                self.flush()
-                continue
-            run = _run_length(kept[:fits])
-            first = int(kept[0])
-            self._held.append(chunk.slice(first, run))
-            self._pieces.append(_Piece(opened, offset + first, run))
-            self._records += run
-            self._bytes += int(sizes[kept[:run]].sum())
-            kept = kept[run:]
-
-    def _fitting(self, sizes: npt.NDArray[np.int64]) -> int:
-        """How many of the next records the batch has room for; a batch takes one record at least."""
-        by_bytes = int(np.searchsorted(np.cumsum(sizes), self._limits.bytes - self._bytes, side="right"))
-        fits = min(by_bytes, self._limits.records - self._records)
-        return 1 if fits <= 0 and not self._records else max(fits, 0)
-
-    def flush(self) -> None:
-        """Sends the batch as far as it is filled."""
-        if not self._held or self.failure is not None:
-            return
-        batch = Batch.joined(self._held)
+    def _send(self, batch: Batch, pieces: Sequence[_Piece]) -> None:
         sent = self._sender.deliver(batch)
         start = 0
-        for piece in self._pieces:
-            piece.of.status[piece.start : piece.start + piece.length] = sent.status[start : start + piece.length]
+        for piece in pieces:
+            status = sent.status[start : start + piece.length]
+            piece.of.status[piece.start : piece.start + piece.length] = status
+            piece.of.left -= int(np.count_nonzero(status != WAITING))
             for place in range(start, start + piece.length) if sent.refused else ():
                 if place in sent.refused:
                     self._bury(piece.of, piece.start + place - start, batch, place, sent.refused[place])
             start += piece.length
         self.failure = sent.failure
-        self._held, self._pieces, self._records, self._bytes = [], [], 0, 0
-
-    def _too_large(self, size: int) -> Failure:
-        error = f"the record has {size:,} bytes, more than the {self._limits.record_bytes:,} that a request may carry"
-        return Failure(FailureKind.TOO_LARGE, error, "choose another shape, or mask long fields")
 
     def _bury(self, opened: _Open, row: int, batch: Batch, place: int, failure: Failure) -> None:
         opened.status[row] = REFUSED
@@ -131,17 +220,14 @@ class _Lane:
         """Yields the parts of which each row is taken or refused; after a failure, all."""
         while self._opened:
             first = self._opened[0]
-            in_hand = any(piece.of is first for piece in self._pieces)
-            if self.failure is None and (in_hand or not first.cut):
-                return
+            if isinstance(first, _Open):
+                if first.left and self.failure is None:
+                    return
+                outcome = first.outcome(self.failure)
+            else:
+                outcome = Outcome(failure=self.failure)
             self._opened.popleft()
-            yield first.part, first.outcome(self.failure)
-
-
-def _run_length(places: npt.NDArray[np.int64]) -> int:
-    """How many of the places follow each other without a gap, from the first."""
-    gaps = np.flatnonzero(np.diff(places) != 1)
-    return int(gaps[0]) + 1 if len(gaps) else len(places)
+            yield first.part, outcome
 
 
 def deliver_lane(
@@ -149,19 +235,33 @@ def deliver_lane(
 ) -> Iterator[tuple[Part, Outcome]]:
     """Delivers the parts of a lane in order, and yields what became of each, in order.
 
-    Batches reach over parts: only the last of a lane is not full. After a failure nothing more is read into batches,
-    and what was not taken waits.
+    Batches reach over parts: only the last of a lane is not full. While a request is under way the next batch is made,
+    where batches are large. After a failure nothing more is read into batches, and what was not taken waits.
     """
-    lane = _Lane(stream, limits, sender)
-    for part, selection in parts:
-        if lane.failure is not None:
-            yield from lane.settled()
-            yield part, Outcome(failure=lane.failure)
-            continue
-        lane.add(part, selection.rows)
+    cutter, lane = _Cutter(stream, limits), _Lane(sender)
+    for steps in _ahead(cutter.steps(parts)) if limits.records >= AHEAD else cutter.steps(parts):
+        for step in steps:
+            lane.take(step)
+            if isinstance(step, _Full):
+                if lane.failure is not None:
+                    cutter.stop()
+                yield from lane.settled()
         yield from lane.settled()
-    lane.flush()
-    yield from lane.settled()
+
+
+def _ahead(steps: Iterator[list[_Step]]) -> Iterator[list[_Step]]:
+    """Each list of steps, the next one being made meanwhile on another thread, if a processor is left for it."""
+    if not _makers.acquire(blocking=False):
+        yield from steps
+        return
+    try:
+        with ThreadPoolExecutor(1, "batches") as pool:
+            coming = pool.submit(next, steps, None)
+            while (made := coming.result()) is not None:
+                coming = pool.submit(next, steps, None)
+                yield made
+    finally:
+        _makers.release()
 
 
 def _dead_letter(batch: Batch, place: int, failure: Failure) -> DeadLetter:
