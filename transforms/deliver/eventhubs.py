@@ -21,8 +21,8 @@ RECORD_BYTES = 1_000_000
 """Most bytes of a record, and of a request: above 1,046,528 Event Hubs closes the connection (Microsoft: Recommended
 configurations for Apache Kafka clients, max.request.size; an event has 1 MB at most in all tiers but Dedicated)."""
 
-PORT, EMULATOR_PORT = 9_093, 9_092
-"""Of the Kafka endpoint of a namespace, and of Microsoft's Event Hubs emulator."""
+PORT = 9_093
+"""Of the Kafka endpoint of a namespace."""
 
 _DOMAINS = (".servicebus.windows.net", ".servicebus.usgovcloudapi.net", ".servicebus.chinacloudapi.cn")
 _EXPECTED = "Endpoint=sb://NAMESPACE.servicebus.windows.net/;SharedAccessKeyName=…;SharedAccessKey=…;EntityPath=HUB"
@@ -41,10 +41,21 @@ class EventHubsOptions(PushOptions):
         pattern=r"^[A-Za-z0-9._-]{1,256}$",
         description="Name of the event hub, where the connection string is that of a namespace and has no EntityPath.",
     )
+    endpoint: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9.-]+:\d{1,5}$",
+        description="HOST:PORT to connect to instead of port 9093 of the namespace, such as a gateway on the way.",
+        examples=["eventhubs.example.com:9093"],
+    )
+    certificates: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File (PEM) of certificate authorities to trust instead of the usual ones.",
+    )
     compression: Literal["none", "gzip"] = Field(
         default="none", description="Compression of the requests; Event Hubs has it in the tiers Premium and Dedicated."
     )
-    timeout: float = Field(default=60, ge=1, le=300, description="Seconds to wait for the reports of a batch.")
+    timeout: float = Field(default=60, ge=2, le=300, description="Seconds to wait for the reports of a batch.")
 
 
 class EventHubsDestination(PushedDestination[EventHubsOptions]):
@@ -63,8 +74,7 @@ class EventHubsDestination(PushedDestination[EventHubsOptions]):
     to error; a refused record becomes a dead letter, the others go on. `audit` can check receipts only.
 
     Limits: 1 MB for an event with its properties (Microsoft: Azure Event Hubs quotas). The Kafka endpoint needs tier
-    Standard or above. With ``UseDevelopmentEmulator=true`` the connection string is that of Microsoft's emulator:
-    ``Endpoint=sb://HOST:PORT``, port 9092 by default, without TLS; a host in Azure is refused then.
+    Standard or above.
     """
 
     options_model: ClassVar[type[DestinationOptions]] = EventHubsOptions
@@ -76,8 +86,8 @@ class EventHubsDestination(PushedDestination[EventHubsOptions]):
         secret = options.connection_string.resolve()
         target = read_connection_string(secret, str(options.connection_string), options.topic)
         settings: dict[str, Any] = {
-            "bootstrap.servers": target.server,
-            "security.protocol": "SASL_PLAINTEXT" if target.emulator else "SASL_SSL",
+            "bootstrap.servers": options.endpoint or f"{target.host}:{PORT}",
+            "security.protocol": "SASL_SSL",
             "sasl.mechanism": "PLAIN",
             "sasl.username": "$ConnectionString",
             "sasl.password": secret,
@@ -87,6 +97,8 @@ class EventHubsDestination(PushedDestination[EventHubsOptions]):
             "topic.metadata.refresh.interval.ms": 180_000,
             "metadata.max.age.ms": 180_000,
         }
+        if options.certificates is not None:
+            settings["ssl.ca.location"] = kafka.readable(options.certificates)
         self._topic = producer.Topic(target.hub, settings, options.timeout, RECORD_BYTES)
 
     def close(self) -> None:
@@ -111,14 +123,12 @@ class Target(NamedTuple):
     """What a connection string names.
 
     Attributes:
-      server: HOST:PORT of the Kafka endpoint.
+      host: of the namespace.
       hub: name of the event hub.
-      emulator: whether it is Microsoft's emulator, which has no TLS.
     """
 
-    server: str
+    host: str
     hub: str
-    emulator: bool
 
 
 def read_connection_string(text: str, where: str, topic: str | None = None) -> Target:
@@ -140,22 +150,19 @@ def read_connection_string(text: str, where: str, topic: str | None = None) -> T
     values = {name.strip().lower(): value.strip() for name, _, value in pairs}
     try:
         endpoint = urlsplit(values.get("endpoint", ""))
-        host, port = endpoint.hostname, endpoint.port
     except ValueError:
         raise wrong("has an Endpoint that is no URL") from None
-    if endpoint.scheme != "sb" or not host:
-        raise wrong("has no Endpoint=sb://…")
+    host = endpoint.hostname or ""
+    if endpoint.scheme != "sb" or not host.endswith(_DOMAINS):
+        raise wrong("has no Endpoint=sb://… of a namespace in Azure")
     if not values.get("sharedaccesssignature"):
         for name in ("SharedAccessKeyName", "SharedAccessKey"):
             if not values.get(name.lower()):
                 raise wrong(f"has no {name}")
-    emulator = values.get("usedevelopmentemulator", "").lower() == "true"
-    if host.endswith(_DOMAINS) is emulator:
-        raise wrong("is of the emulator, but names a host in Azure" if emulator else "names a host outside of Azure")
     entity = values.get("entitypath")
     if entity and topic and entity != topic:
         raise wrong("has an EntityPath that is not the option topic")
     hub = entity or topic
     if not hub:
         raise wrong("has no EntityPath, and the option topic is not given")
-    return Target(f"{host}:{(port or EMULATOR_PORT) if emulator else PORT}", hub, emulator)
+    return Target(host, hub)

@@ -72,7 +72,7 @@ class KafkaOptions(PushOptions):
         description="Most bytes of a record with key and headers, and of what is sent to a partition at once; at most "
         "the topic's max.message.bytes.",
     )
-    timeout: float = Field(default=30, ge=1, le=300, description="Seconds to wait for the reports of a batch.")
+    timeout: float = Field(default=30, ge=2, le=300, description="Seconds to wait for the reports of a batch.")
 
     @field_validator("bootstrap_servers")
     @classmethod
@@ -147,7 +147,7 @@ class KafkaDestination(PushedDestination[KafkaOptions]):
             "ssl.certificate.location": options.client_certificate,
             "ssl.key.location": options.client_key,
         }
-        settings |= {name: _readable(path) for name, path in files.items() if path is not None}
+        settings |= {name: readable(path) for name, path in files.items() if path is not None}
         if options.client_key_password is not None:
             settings["ssl.key.password"] = options.client_key_password.resolve()
         self._topic = producer.Topic(options.topic, settings, options.timeout, options.max_record_bytes)
@@ -176,7 +176,7 @@ def limits(stream: StreamDefinition, record_bytes: int) -> Limits:
     return Limits(size, BATCH_BYTES, record_bytes - producer.OVERHEAD, overhead=producer.OVERHEAD)
 
 
-def _readable(path: str) -> str:
+def readable(path: str) -> str:
     """The path of a file that can be read.
 
     Raises:

@@ -57,6 +57,30 @@ class _Log:
         _log.debug("%s", scrub((form % values).encode()).decode(errors="replace"))
 
 
+class _Reports:
+    """What became of the records of one attempt.
+
+    Attributes:
+      names: of each record None where it was taken, else the name of the error.
+      waiting: how many records wait for their report.
+    """
+
+    def __init__(self, count: int):
+        self.names: list[str | None] = ["_NOT_SENT"] * count
+        self.waiting = 0
+
+    def sent(self, place: int) -> None:
+        """A record is with the client."""
+        self.names[place] = "_TIMED_OUT"
+        self.waiting += 1
+
+    def report(self, place: int, error: KafkaError | None, message: Message) -> None:
+        """The client's report of a record."""
+        del message
+        self.names[place] = None if error is None else error.name()
+        self.waiting -= 1
+
+
 class _Session:
     """An idempotent producer, which one thread uses at a time."""
 
@@ -66,7 +90,6 @@ class _Session:
         # What goes wrong with brokers rather than with records; a deque, so that nothing refers back to this object.
         self._troubles: deque[KafkaError] = deque(maxlen=100)
         self._client: Producer = Producer({**settings, "error_cb": self._troubles.append}, logger=_Log())
-        self._waiting = 0
 
     def send(self, topic: str, records: Iterator[Record], count: int, seconds: float) -> list[str | None]:
         """Sends records and awaits the report of each.
@@ -78,38 +101,30 @@ class _Session:
         from confluent_kafka import KafkaException
 
         until = time.monotonic() + seconds
-        self._client.poll(0)
-        self._troubles.clear()
-        names: list[str | None] = ["_NOT_SENT"] * count
-        self._waiting = 0
-
-        def report(place: int, error: KafkaError | None, message: Message) -> None:
-            del message
-            names[place] = None if error is None else error.name()
-            self._waiting -= 1
-
+        self._begin()
+        reports = _Reports(count)
         for place, (value, key, headers) in enumerate(records):
             try:
-                self._client.produce(topic, value, key, on_delivery=partial(report, place), headers=headers)
+                self._client.produce(topic, value, key, on_delivery=partial(reports.report, place), headers=headers)
             except KafkaException as error:
-                names[place] = error.args[0].name()
+                reports.names[place] = error.args[0].name()
                 break  # what comes behind it must not be taken before it
-            names[place] = "_MSG_TIMED_OUT"
-            self._waiting += 1
-        while self._waiting and time.monotonic() < until and self.hopeless() is None:
-            self._client.poll(min(_SLICE, max(0.0, until - time.monotonic())))
-        if self._waiting:
+            reports.sent(place)
+        while reports.waiting and time.monotonic() < until and self.hopeless() is None:
+            self._poll(min(_SLICE, max(0.0, until - time.monotonic())))
+        if reports.waiting:
             self._client.purge()
             until = time.monotonic() + _LAST
-            while self._waiting and time.monotonic() < until:
-                self._client.poll(_SLICE)
-        return names
+            while reports.waiting and time.monotonic() < until:
+                self._poll(_SLICE)
+        return reports.names
 
     def find(self, topic: str, seconds: float) -> str | None:
         """Asks the brokers for a topic; returns None where it is there, else the name of the error."""
         from confluent_kafka import KafkaException
 
         until = time.monotonic() + seconds
+        self._begin()
         name = "_TIMED_OUT"
         while time.monotonic() < until:
             try:
@@ -121,11 +136,25 @@ class _Session:
                 if error is None or _kind(error.name()) is FailureKind.MISCONFIGURED:
                     return None if error is None else error.name()
                 name = error.name()
-            self._client.poll(_SLICE)
+            self._poll(_SLICE)
             trouble = self.hopeless()
             if trouble is not None:
                 return trouble
         return name
+
+    def _begin(self) -> None:
+        """Forgets what went wrong while nobody used it: a connection that is closed when it is idle is no trouble."""
+        self._poll(0.0)
+        self._troubles.clear()
+
+    def _poll(self, seconds: float) -> None:
+        """Waits for reports, and takes them."""
+        from confluent_kafka import KafkaException
+
+        try:
+            self._client.poll(seconds)
+        except KafkaException as error:
+            self._troubles.append(error.args[0])  # fatal ones come so; the reports of all records follow
 
     def hopeless(self) -> str | None:
         """The name of what the brokers said that waiting does not mend, where they did."""
@@ -133,7 +162,7 @@ class _Session:
 
     def trouble(self) -> str | None:
         """The name of what last went wrong with brokers."""
-        return _named(self._troubles[-1]) if self._troubles else None
+        return next((name for name in map(_named, reversed(self._troubles)) if name not in _FOLLOWING), None)
 
 
 class Topic:
@@ -203,8 +232,9 @@ class Topic:
 
     def _failure(self, name: str, trouble: str | None) -> Failure:
         kind = _kind(name)
+        said = f"not all records were confirmed within {self._seconds:g} s" if name in _FOLLOWING else name
         beside = f"; last trouble with a broker: {trouble}" if trouble not in (None, name) else ""
-        return Failure(kind, f"{self._where}: {name}{beside}", _REMEDIES.get(name, _REMEDY_OF[kind]))
+        return Failure(kind, f"{self._where}: {said}{beside}", _REMEDIES.get(name, _REMEDY_OF[kind]))
 
 
 def records_of(batch: Batch) -> Iterator[Record]:
@@ -212,7 +242,7 @@ def records_of(batch: Batch) -> Iterator[Record]:
     and, where the record has them, ``type_id`` and ``severity``.
     """
     fixed: Headers = [("stream", batch.stream.name), ("kind", batch.content), ("content", batch.table)]
-    columns = (batch.texts, batch.keys, batch.ids, batch.column("event_type_id"), batch.column("severity"))
+    columns = (batch.texts.to_list(), batch.keys, batch.ids, batch.column("event_type_id"), batch.column("severity"))
     for value, key, name, type_id, severity in zip(*columns, strict=True):
         headers: Headers = [("record_id", name), *fixed]
         if type_id is not None:
@@ -296,7 +326,7 @@ def most_telling(names: Sequence[str]) -> str:
 
 
 _TELLING = (FailureKind.MISCONFIGURED, FailureKind.TOO_LARGE, FailureKind.REJECTED, FailureKind.TRANSIENT)
-_FOLLOWING = ("_NOT_SENT", "_PURGE_QUEUE", "_PURGE_INFLIGHT", "_FATAL", "_GAPLESS_GUARANTEE")
+_FOLLOWING = ("_NOT_SENT", "_TIMED_OUT", "_PURGE_QUEUE", "_PURGE_INFLIGHT", "_FATAL", "_GAPLESS_GUARANTEE")
 
 
 def _named(error: KafkaError) -> str:
