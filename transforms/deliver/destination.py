@@ -14,7 +14,7 @@ from __future__ import annotations
 import abc
 import enum
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
@@ -202,6 +202,19 @@ class Destination(abc.ABC, Generic[Options]):
           OSError: there is none, or it cannot be read.
         """
         return storage.opened(path)
+
+    def recount(self, paths: Sequence[str]) -> Mapping[str, int] | Failure | None:
+        """Rows that lie at the target now, for `audit`, where it is a table and not files.
+
+        Args:
+          paths: what the ledger lists of a stream.
+
+        Returns:
+          rows by path, also of what the same writers put there and no path names; why it cannot be counted; or None:
+          the paths are files, and are read.
+        """
+        del paths
+        return None
 
     @abc.abstractmethod
     def deliver(self, part: Part, rows: Selection, stream: StreamDefinition, output: str) -> Outcome:

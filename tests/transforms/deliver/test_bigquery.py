@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,18 +15,13 @@ import pytest
 from schemas.tables import TABLES
 from tests.servers.bigquery import PROJECT, BigQuery, bigquery_emulator
 from tests.transforms.deliver.support import HOUR, WRITER, Stream, rows_of
-from transforms.deliver import spool
 from transforms.deliver.bigquery import BigQueryDestination, BigQueryOptions, loading
 from transforms.deliver.bigquery.loading import day_of, parsed
-from transforms.deliver.destination import Outcome, settle
+from transforms.deliver.destination import Outcome
 from transforms.deliver.failures import FailureKind
 from transforms.deliver.parts import Part
-from transforms.deliver.pending import PendingResult, Redelivery, deliver_pending
 from transforms.deliver.push.options import Retry
 from transforms.deliver.selection import Selection
-from transforms.ledger.commit import commit_files
-from transforms.ledger.counts import FileEntry
-from transforms.run import Run
 
 ONCE = Retry(attempts=1)
 DAY = 86_400_000_000
@@ -84,7 +78,9 @@ class Bench:
     def jobs(self) -> list[str]:
         """Ids of the load jobs for the table."""
         listed = self.emulator.client().list_jobs(max_results=10_000)
-        return sorted(job.job_id for job in listed if job.job_type == "load" and f"-{self.table.split('.')[2]}-" in job.job_id)
+        return sorted(
+            job.job_id for job in listed if job.job_type == "load" and f"-{self.table.split('.')[2]}-" in job.job_id
+        )
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -14,11 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.destinations import DestinationOptions
+from transforms.deliver import storage
 from transforms.deliver.answer import Answer
 from transforms.deliver.bigquery import errors, tables, writing
 from transforms.deliver.bigquery.content import Content
 from transforms.deliver.bigquery.loading import Loader, day_of, parsed, path_of
-from transforms.deliver.bigquery.offsets import Offsets
+from transforms.deliver.bigquery.offsets import DIRECTORY, Offsets
 from transforms.deliver.bigquery.options import BigQueryOptions
 from transforms.deliver.bigquery.tables import Tables, Target, target_of
 from transforms.deliver.destination import Outcome, StreamDefinition
@@ -183,13 +186,8 @@ class BigQueryDestination(PushedDestination[BigQueryOptions]):
                 if failure is None:
                     file = content.file()
                     kept = kept_of(content)
-                    failure = until_settled(
-                        lambda day=day, content=content, file=file, kept=kept: self._loader.put(  # type: ignore[misc]
-                            target, day, content.writer, file, kept
-                        ),
-                        self.options.retry,
-                        until,
-                    )
+                    put = partial(self._loader.put, target, day, content.writer, file, kept)
+                    failure = until_settled(put, self.options.retry, until)
                     os.unlink(file.stored.path)
                 if failure is not None or file is None:
                     yield from ((part, Outcome(failure=failure)) for part in content.parts)
@@ -281,44 +279,40 @@ class BigQueryDestination(PushedDestination[BigQueryOptions]):
     def sweep(
         self, stream: StreamDefinition, output: str, writer: str, listed: Collection[str], before: Collection[str]
     ) -> Failure | None:
-        """Delete the rows of loads that the writer had committed, on days for which it lists none any more. On the
-        others, the load that it lists has replaced them.
+        """Delete the rows of loads that the writer had committed, on days for which it lists none any more. (On the
+        others, the load that it lists has replaced them.) What cannot be deleted now is noted for its next run.
         """
-        del output
-        days: dict[tuple[str, int], set[int]] = {}
-        for path in listed:
-            found = parsed(path)
-            if found is not None:
-                days.setdefault((found[0], found[1]), set()).add(found[3])
-        stale = {found[:2] for found in map(parsed, set(before) - set(listed)) if found is not None}
+        noted = storage.join(output, DIRECTORY, stream.name, f"old-{writer}.json")
+        old = set(before)
+        if noted in storage.list_files(storage.join(output, DIRECTORY, stream.name)):
+            old.update(json.loads(storage.read(noted)))
+        kept: dict[tuple[str, int], set[int]] = {}
+        for table, day, _, load in filter(None, map(parsed, listed)):
+            kept.setdefault((table, day), set()).add(load)
+        stale = {found[:2] for found in map(parsed, old - set(listed)) if found is not None}
         for table, day in sorted(stale):
-            kept = days.get((table, day), set())
             failure = until_settled(
-                lambda table=table, day=day, kept=kept: self._loader.remove(table, writer, day, kept),  # type: ignore[misc]
-                self.options.retry,
+                partial(self._loader.remove, table, writer, day, kept.get((table, day), ())), self.options.retry
             )
             if failure is not None:
+                storage.publish(noted, json.dumps(sorted(old - set(listed))).encode())
                 text = f"rows that an earlier run loaded, and this one did not, could not be deleted: {failure.error}"
                 return Failure(failure.kind, text, f"{failure.remedy}; then run the job again")
+        storage.remove(noted)
         return None
 
-    def recount(self, paths: Sequence[str]) -> dict[str, int] | Failure:
-        """Rows that lie in tables now, by load, as `audit` asks: of each path, and of loads of the same writers on the
-        same days that are not among them, which no ledger lists.
-        """
-        days: dict[tuple[str, int], set[str]] = {}
-        for path in paths:
-            found = parsed(path)
-            if found is not None:
-                days.setdefault(found[:2], set()).add(found[2])
+    def recount(self, paths: Sequence[str]) -> Mapping[str, int] | Failure:
+        """Rows that lie in tables now, by load, as `audit` asks."""
+        writers: dict[str, set[str]] = {}
+        for table, _, writer, _ in filter(None, map(parsed, paths)):
+            writers.setdefault(table, set()).add(writer)
         counted = dict.fromkeys(paths, 0)
-        try:
-            for (table, day), writers in sorted(days.items()):
-                for (writer, load), rows in self._tables.loads(table, day).items():
-                    if writer in writers and load is not None:
-                        counted[path_of(table, day, writer, load)] = rows
-        except Exception as error:  # noqa: BLE001 - as in `setup`
-            return errors.of_error(f"BigQuery table {table}", error)
+        for table, names in sorted(writers.items()):
+            try:
+                found = self._tables.all_loads(table, names)
+            except Exception as error:  # noqa: BLE001 - as in `setup`
+                return errors.of_error(f"BigQuery table {table}", error)
+            counted |= {path_of(table, day, writer, load): rows for (writer, day, load), rows in found.items()}
         return counted
 
     def try_out(self, part: Part, rows: pa.RecordBatch, stream: StreamDefinition, output: str) -> Answer:

@@ -120,8 +120,7 @@ class Loader:
 
     def _own(self, target: Target, day: int, writer: str) -> dict[int | None, int]:
         """The writer's rows of the day, by load."""
-        loads = self._tables.loads(target.name, day, self._tables.location(target))
-        return {load: count for (other, load), count in loads.items() if other == writer}
+        return self._tables.loads(target.name, writer, day, self._tables.location(target))
 
     def _load(self, target: Target, day: int, writer: str, file: File) -> Failure | None:
         stem = f"data-streamer-{target.dataset}-{target.table}-{writer}-{day}-{file.load}"

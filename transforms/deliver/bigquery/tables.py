@@ -169,19 +169,41 @@ class Tables:
         """Where a table that is ready lies; jobs must run there."""
         return self._ready.get(target)
 
-    def loads(self, table: str, day: int, location: str | None = None) -> dict[tuple[str, int | None], int]:
-        """Rows of a day in a table, by writer and load.
+    def loads(self, table: str, writer: str, day: int, location: str | None = None) -> dict[int | None, int]:
+        """A writer's rows of a day in a table, by load.
 
         Args:
           table: ``project.dataset.table``.
+          writer: whose rows.
           day: days since 1970-01-01, UTC.
           location: where it lies.
         """
+        from google.cloud import bigquery
+
         sql = (
-            f"SELECT writer, {LOAD_ID}, COUNT(*) FROM `{table}` WHERE hour >= @start AND hour < @next "
-            f"GROUP BY writer, {LOAD_ID}"
+            f"SELECT {LOAD_ID}, COUNT(*) FROM `{table}` WHERE writer = @writer AND hour >= @start AND hour < @next "
+            f"GROUP BY {LOAD_ID}"
         )
-        return {(writer, load): count for writer, load, count in self._query(sql, _day(day), location)}
+        parameters = [bigquery.ScalarQueryParameter("writer", "STRING", writer), *_day(day)]
+        return dict(self._query(sql, parameters, location))
+
+    def all_loads(self, table: str, writers: Collection[str]) -> dict[tuple[str, int, int], int]:
+        """Rows of writers in a table, by writer, day and load; those that were written row by row are left out.
+
+        Args:
+          table: ``project.dataset.table``.
+          writers: whose rows.
+        """
+        from google.cloud import bigquery
+
+        # A table may insist on a filter of its partitions.
+        sql = (
+            f"SELECT writer, DIV(UNIX_SECONDS(hour), 86400), {LOAD_ID}, COUNT(*) FROM `{table}` "
+            f"WHERE hour >= TIMESTAMP '1970-01-01' AND writer IN UNNEST(@writers) AND {LOAD_ID} IS NOT NULL "
+            "GROUP BY 1, 2, 3"
+        )
+        parameters = [bigquery.ArrayQueryParameter("writers", "STRING", sorted(writers))]
+        return {(writer, day, load): count for writer, day, load, count in self._query(sql, parameters, None)}
 
     def delete(self, table: str, writer: str, day: int, kept: Collection[int], location: str | None = None) -> None:
         """Deletes a writer's rows of a day, those of some loads apart. Rows of other writers stay.
@@ -206,7 +228,7 @@ class Tables:
         ]
         self._query(sql, parameters, location)
 
-    def _query(self, sql: str, parameters: list[Any], location: str | None) -> list[tuple[Any, ...]]:
+    def _query(self, sql: str, parameters: list[Any], location: str | None) -> list[Any]:
         from google.cloud import bigquery
 
         config = bigquery.QueryJobConfig(query_parameters=parameters, use_query_cache=False)
