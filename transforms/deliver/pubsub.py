@@ -140,8 +140,9 @@ class PubSubDestination(PushedDestination[PubSubOptions]):
         try:
             self._client = _client(self.options.endpoint)
         except GoogleAuthError as error:
+            kind = FailureKind.TRANSIENT if error.retryable else FailureKind.MISCONFIGURED
             failure = f"{self._where}: no credentials ({type(error).__name__})"
-            raise SetupError(Failure(FailureKind.MISCONFIGURED, failure, _CREDENTIALS)) from None
+            raise SetupError(Failure(kind, failure, _CREDENTIALS)) from None
 
     def close(self) -> None:
         """Close the channel."""

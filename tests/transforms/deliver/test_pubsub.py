@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -12,6 +15,7 @@ from typing import Any
 import grpc
 import pyarrow as pa
 import pytest
+import trustme
 from google.iam.v1 import iam_policy_pb2
 from google.pubsub_v1 import types
 
@@ -19,6 +23,8 @@ from schemas.event_types import CATEGORIES
 from schemas.streams import Batch as BatchSizes
 from schemas.streams import Stream
 from tests.servers import pubsub as servers
+from tests.servers.http import Answer as ServerAnswer
+from tests.servers.http import always, receiver
 from tests.servers.processes import HOST, free_port
 from tests.servers.proxy import TcpFault, tcp_proxy
 from tests.servers.pubsub import Message, PubSub, PubSubServicer, RpcFault
@@ -351,8 +357,9 @@ def test_a_missing_topic_is_found_before_the_run_and_by_the_first_request(emulat
 
 
 @contextmanager
-def rights(may_look: bool, granted: list[str]) -> Iterator[str]:
-    """A server that knows who may look at a topic, and who may publish; yields its address."""
+def rights(may_look: bool, granted: list[str], authority: trustme.CA | None = None) -> Iterator[str]:
+    """A server that knows who may look at a topic, and who may publish; yields its address. With TLS, if an authority
+    is given."""
 
     def get_topic(request: bytes, context: grpc.ServicerContext) -> bytes:
         if not may_look:
@@ -372,10 +379,16 @@ def rights(may_look: bool, granted: list[str]) -> Iterator[str]:
     ):
         handlers = {name: grpc.unary_unary_rpc_method_handler(method)}
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
-    server.add_insecure_port(f"{HOST}:{port}")
+    if authority is None:
+        server.add_insecure_port(f"{HOST}:{port}")
+    else:
+        certificate = authority.issue_cert("localhost")
+        chain = b"".join(part.bytes() for part in certificate.cert_chain_pems)
+        pairs = [(certificate.private_key_pem.bytes(), chain)]
+        server.add_secure_port(f"{HOST}:{port}", grpc.ssl_server_credentials(pairs))
     server.start()
     try:
-        yield f"{HOST}:{port}"
+        yield f"{HOST if authority is None else 'localhost'}:{port}"
     finally:
         server.stop(grace=None).wait()
 
@@ -407,6 +420,56 @@ def test_without_credentials_the_destination_cannot_be_set_up(tmp_path: Path, mo
     with pytest.raises(SetupError, match="no credentials") as raised:
         PubSubDestination(PubSubOptions(project="p", topic="events")).setup()
     assert raised.value.failure.kind is FailureKind.MISCONFIGURED
+
+
+_ASK = """
+import sys
+from transforms.deliver.pubsub import PubSubDestination, PubSubOptions
+
+destination = PubSubDestination(PubSubOptions(project="p", topic="events", endpoint=sys.argv[1], timeout=5))
+destination.setup()
+print(destination.preflight(None, ""))
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "kind", "words"),
+    [
+        (200, {"access_token": "t", "expires_in": 600, "token_type": "Bearer", "issued_token_type": "a"}, None, "None"),
+        (400, {"error": "invalid_grant", "error_description": "fleet@example.com is revoked"}, "MISCONFIGURED",
+         "events: the server of tokens does not accept the credentials"),
+        (None, {}, "TRANSIENT", "events: answered UNAVAILABLE"),
+    ],
+)  # fmt: skip
+def test_credentials_come_from_a_server_of_tokens(
+    status: int | None, said: dict[str, Any], kind: str | None, words: str, tmp_path: Path
+) -> None:
+    # Tokens are sent over TLS only, and gRPC reads once in a process which authorities it trusts.
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    (tmp_path / "subject").write_text("subject-token")
+    script = always(ServerAnswer(cut=True) if status is None else ServerAnswer(status, json.dumps(said).encode()))
+    with receiver(script) as tokens, rights(True, ["pubsub.topics.publish"], authority) as address:
+        credentials = {
+            "type": "external_account",
+            "audience": "//iam.googleapis.com/locations/global/workforcePools/pool/providers/provider",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": f"{tokens.address}/token",
+            "credential_source": {"file": str(tmp_path / "subject")},
+        }
+        (tmp_path / "credentials.json").write_text(json.dumps(credentials))
+        environment = {
+            **{name: value for name, value in os.environ.items() if name != "PUBSUB_EMULATOR_HOST"},
+            "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "credentials.json"),
+            "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(tmp_path / "authority.pem"),
+            "PYTHONPATH": str(Path(__file__).parents[3]),
+        }
+        command = [sys.executable, "-W", "ignore", "-c", _ASK, address]
+        asked = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert asked.returncode == 0, asked.stderr
+    assert words in asked.stdout and (kind or "") in asked.stdout
+    assert "example.com" not in asked.stdout and "subject-token" not in asked.stdout
+    assert tokens.requests
 
 
 def test_mistakes_that_show_without_the_target() -> None:
