@@ -432,6 +432,7 @@ print(destination.preflight(None, ""))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "said", "kind", "words"),
     [
