@@ -120,9 +120,9 @@ class KafkaDestination(PushedDestination[KafkaOptions]):
     invalid) is found by halving, becomes a dead letter, and the others go on in order. `audit` can check receipts only.
 
     Limits: a record has ``max_record_bytes`` at most, with key and headers, 1 MB by default as in Kafka (broker
-    configuration, message.max.bytes). Where the topic's own max.message.bytes is lower, lower this option, too:
-    otherwise each batch is halved until its pieces fit. Each lane that sends has a producer, with connections to each
-    broker, of its own. Topics are never created.
+    configuration, message.max.bytes). Where the topic's own max.message.bytes is lower, lower this option, too, as
+    preflight asks: otherwise each batch is halved until its pieces fit, with a new producer for each. Topics are never
+    created. Each lane that sends has a producer, with connections to each broker, of its own.
     """
 
     options_model: ClassVar[type[DestinationOptions]] = KafkaOptions
@@ -165,9 +165,14 @@ class KafkaDestination(PushedDestination[KafkaOptions]):
         return self._topic.send(batch)
 
     def preflight(self, stream: StreamDefinition, output: str) -> Failure | None:
-        """Whether the topic is there and may be seen. The right to write shows with the first records only."""
+        """Whether the topic is there, may be seen, and takes what is sent at once. The right to write shows with the
+        first records only.
+        """
         del stream, output
-        return self._topic.preflight()
+        failure = self._topic.preflight()
+        if failure is None and self.options.compression == "none":
+            failure = self._topic.check_size(self.options.max_record_bytes)
+        return failure
 
 
 def limits(stream: StreamDefinition, record_bytes: int) -> Limits:

@@ -310,6 +310,8 @@ def test_a_record_that_the_topic_refuses_is_found_and_the_others_go_on_in_order(
 def test_batches_larger_than_the_topic_takes_are_cut(broker: KafkaBroker) -> None:
     _create_narrow_topic(broker, "tiny")
     sending = Sending(_plain(broker, "tiny"))
+    found = failure_of(sending.destination.preflight(sending.stream, ""), FailureKind.MISCONFIGURED)
+    assert "takes 40,000 bytes at once" in found.error and "max_record_bytes" in found.remedy
     sent = sending.deliver(sending.batch(range(100)))
     assert sent.failure is None and not sent.refused
     assert ids_of(broker.read_all("tiny")) == list(range(100))

@@ -42,6 +42,9 @@ _LAST = 2.0
 _LOOK = 10.0
 """Seconds that a preflight looks for a topic."""
 
+_GLANCE = 3.0
+"""Seconds that it looks for the topic's settings."""
+
 _log = logging.getLogger(__name__)
 
 Headers = list[tuple[str, str | bytes | None]]
@@ -187,6 +190,7 @@ class Topic:
             raise MissingExtraError("confluent_kafka", EXTRA) from None
         self._name, self._seconds = name, seconds
         self._where = f"topic {name} at {settings['bootstrap.servers']}"
+        self._connection = settings
         self._settings = {**_settings(seconds, record_bytes), **settings}
         self._idle: deque[_Session] = deque()
         try:
@@ -230,10 +234,29 @@ class Topic:
         self._idle.append(session)
         return None
 
+    def check_size(self, bytes_at_once: int) -> Failure | None:
+        """Whether the topic takes so many bytes at once; None also where its settings may not be seen."""
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+
+        asked = ConfigResource(ResourceType.TOPIC, self._name)
+        client = AdminClient(dict(self._connection), logger=_Log())
+        try:
+            found = client.describe_configs([asked], request_timeout=_GLANCE)[asked].result(2 * _GLANCE)
+        except (KafkaException, TimeoutError):
+            return None
+        most = int(found["max.message.bytes"].value)
+        if most >= bytes_at_once:
+            return None
+        error = f"{self._where}: takes {most:,} bytes at once, and {bytes_at_once:,} may be sent"
+        return Failure(FailureKind.MISCONFIGURED, error, _REMEDIES["MSG_SIZE_TOO_LARGE"])
+
     def _failure(self, name: str, trouble: str | None) -> Failure:
         kind = _kind(name)
         said = f"not all records were confirmed within {self._seconds:g} s" if name in _FOLLOWING else name
-        beside = f"; last trouble with a broker: {trouble}" if trouble not in (None, name) else ""
+        beside = ""
+        if kind is FailureKind.TRANSIENT and trouble not in (None, name):
+            beside = f"; last trouble with a broker: {trouble}"
         return Failure(kind, f"{self._where}: {said}{beside}", _REMEDIES.get(name, _REMEDY_OF[kind]))
 
 
