@@ -96,14 +96,6 @@ class Job:
         ]
 
     @property
-    def roots(self) -> list[str]:
-        """Directories outside DIR that streams write to."""
-        found = set()
-        for stream in self.streams:
-            found.update(DESTINATIONS[stream.destination.type](stream.destination).roots(stream, self.run.output))
-        return sorted(root for root in found if not root.startswith(self.run.output + "/"))
-
-    @property
     def input_entries(self) -> list[InputEntry]:
         """A ledger entry for each input file, with its size."""
         return [InputEntry(FEEDS[file.feed], file.path, 0, 0, None, None, bytes=file.size) for file in self.inputs]
