@@ -1,4 +1,4 @@
-"""Read back what destinations hold: every encoding of rows as the JSON values that shape ``table`` or ``emnify`` has."""
+"""Read back what destinations hold: every encoding of rows as the JSON values that their shape has."""
 
 from __future__ import annotations
 
