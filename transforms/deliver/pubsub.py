@@ -256,10 +256,10 @@ def of_call_error(where: str, error: Any) -> Failure:
     """
     status, said = _status(error), str(error.message or "")
     failure = f"{where}: answered {status}"
+    words = " ".join(scrub(said.encode()).decode().split())[:_SAID]
+    if status in ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED") and any(hint in said.lower() for hint in _LARGE[status]):
+        return Failure(FailureKind.TOO_LARGE, f"{failure}: {words}", "send smaller batches: batch.size")
     if status == "INVALID_ARGUMENT":
-        words = " ".join(scrub(said.encode()).decode().split())[:_SAID]
-        if any(hint in said.lower() for hint in _LARGE):
-            return Failure(FailureKind.TOO_LARGE, f"{failure}: {words}", "send smaller batches: batch.size")
         return Failure(FailureKind.REJECTED, f"{failure}: {words}", "see what Pub/Sub says about the message")
     if _NO_TOKEN in said and "invalid_" in said:
         # gRPC calls it UNAVAILABLE, too; the words in between may hold the account.
@@ -287,7 +287,10 @@ _PUBLISH = "pubsub.topics.publish"
 _GRANT = "grant roles/pubsub.publisher on the topic to the worker's account"
 _CREDENTIALS = "give the worker application default credentials of Google Cloud"
 _NO_TOKEN = "Getting metadata from plugin failed"
-_LARGE = ("too large", "larger than", "exceeds the limit", "exceeds the maximum")
+_LARGE = {
+    "INVALID_ARGUMENT": ("too large", "larger than", "exceeds the limit", "exceeds the maximum"),
+    "RESOURCE_EXHAUSTED": ("message larger than max",),  # of gRPC itself; others are quotas
+}
 _REMEDIES: Mapping[str, str] = {
     "NOT_FOUND": "create the topic, or correct project and topic",
     "PERMISSION_DENIED": _GRANT,

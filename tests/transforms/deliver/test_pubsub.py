@@ -284,6 +284,18 @@ def test_a_request_that_is_too_large_for_the_server_is_halved(
     assert ids_of(servicer.pull_all(SUBSCRIPTION, quiet=0.2)) == [0, 1, 2, 3, 4, 6, 7]
 
 
+def test_a_request_that_is_too_large_for_the_connection_is_halved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "_OPTIONS", [("grpc.max_receive_message_length", 200_000)])
+    with servers.pubsub_servicer() as small:
+        small.create_topic("events", SUBSCRIPTION)
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", small.address)
+        outcome = deliver(stream_to("events"), events(16, description="d" * 40_000), tmp_path)
+        assert (outcome.delivered, outcome.failure) == (16, None)
+        assert ids_of(small.pull_all(SUBSCRIPTION, quiet=0.2)) == list(range(16))
+
+
 def test_a_refused_message_is_a_dead_letter_and_the_others_arrive_in_order(
     servicer: PubSubServicer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
