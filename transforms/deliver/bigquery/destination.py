@@ -108,12 +108,12 @@ class BigQueryDestination(PushedDestination[BigQueryOptions]):
         try:
             self._client = tables.connect(options.project, options.location)
             if options.method == "storage_write":
-                self._appender = writing.Appender(writing.connect())
+                self._appender = writing.Appender(writing.connect(), options.timeout)
         except Exception as error:
             if isinstance(error, SetupError):
                 raise
             raise SetupError(errors.of_error("BigQuery", error)) from None
-        self._tables = Tables(self._client, options.create)
+        self._tables = Tables(self._client, options)
         self._loader = Loader(self._client, self._tables, options)
 
     def close(self) -> None:
@@ -271,7 +271,8 @@ class BigQueryDestination(PushedDestination[BigQueryOptions]):
             return Answer(said=f"{len(batch):,} rows appended")
         if offsets is not None and writing.is_lost(answer):
             offsets.drop()
-            return Answer(writing.failure_of(target, answer, fresh=True))
+            text = f"{target}: the write stream {name.rsplit('/', 1)[1]} is gone, or does not end where it should"
+            return Answer(Failure(FailureKind.TRANSIENT, text, "deliver what is pending: another one is made"))
         if answer.code == writing.NOT_FOUND:
             self._tables.forget(target)
         return Answer(writing.failure_of(target, answer, fresh))

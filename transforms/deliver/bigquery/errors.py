@@ -5,6 +5,7 @@ Texts of BigQuery are told only where they name resources and rights: others may
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from transforms.dead_letters import scrub
@@ -59,7 +60,9 @@ def of_error(where: str, error: Exception) -> Failure:
     reasons = [str(each["reason"]) for each in details if isinstance(each, dict) and each.get("reason")]
     status = http_status(error)
     reason = reasons[0] if reasons else _BY_STATUS.get(status or 0, "")
-    return of_reason(where, reason, str(getattr(error, "message", "")), status)
+    failure = of_reason(where, reason, str(getattr(error, "message", "")), status)
+    asked = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
+    return dataclasses.replace(failure, retry_after=float(asked)) if asked.isdecimal() else failure
 
 
 def of_job(where: str, result: dict[str, Any]) -> Failure:

@@ -33,7 +33,7 @@ from transforms.deliver import storage
 from transforms.deliver.bigquery import errors
 from transforms.deliver.bigquery.content import File
 from transforms.deliver.bigquery.options import BigQueryOptions
-from transforms.deliver.bigquery.tables import CALL, NO_RETRY, Tables, Target
+from transforms.deliver.bigquery.tables import NO_RETRY, Tables, Target
 from transforms.deliver.failures import Failure, FailureKind, of_missing_file_system, of_remote_error
 
 if TYPE_CHECKING:
@@ -130,9 +130,9 @@ class Loader:
             for number in range(_MOST_JOBS):
                 name = f"{stem}-{number}"
                 job, ours = self._job(target, name, source)
-                failure = _ended(target, job, self._options.timeout)
-                if ours or (failure is not None and failure.kind is FailureKind.TRANSIENT and not job.error_result):
-                    return failure  # of this attempt; or the job of another one is still under way
+                failure = self._ended(target, job)
+                if ours:
+                    return failure
                 if failure is None and self._own(target, day, writer).get(file.load) == file.stored.row_count:
                     return None
                 # Of an earlier attempt: it failed, or its rows were deleted since.
@@ -147,7 +147,7 @@ class Loader:
         try:
             return self._started(target, name, source, location), True
         except Conflict:
-            job = self._client.get_job(name, target.project, location, retry=NO_RETRY, timeout=CALL)
+            job = self._client.get_job(name, target.project, location, retry=NO_RETRY, timeout=self._options.timeout)
             return job, False
 
     def _started(self, target: Target, name: str, source: str, location: str | None) -> bigquery.LoadJob:
@@ -167,7 +167,7 @@ class Loader:
                 location=location,
                 job_config=config,
                 retry=NO_RETRY,
-                timeout=CALL,
+                timeout=self._options.timeout,
             )
         with open(source, "rb") as file:
             return self._client.load_table_from_file(
@@ -180,6 +180,13 @@ class Loader:
                 job_config=config,
                 timeout=self._options.timeout,
             )
+
+    def _ended(self, target: Target, job: bigquery.LoadJob) -> Failure | None:
+        """Waits for a job, and returns why it failed, if it did; None where it did not."""
+        self._tables.wait(job)
+        if not job.error_result:
+            return None
+        return errors.of_job(f"{target}: load job {job.job_id}", job.error_result)
 
     @contextmanager
     def _staged(self, stem: str, file: File) -> Iterator[str | Failure]:
@@ -210,15 +217,3 @@ def _discard(url: str) -> None:
         storage.remove(url)
     except Exception as error:  # noqa: BLE001 - the rows are loaded; what stays there costs a little
         _log.warning("%s could not be removed (%s): remove it, or let the bucket delete old objects", url, error)
-
-
-def _ended(target: Target, job: bigquery.LoadJob, timeout: float) -> Failure | None:
-    """Waits for a job, and returns why it failed; None where it did not."""
-    from google.api_core.exceptions import GoogleAPICallError
-
-    where = f"{target}: load job {job.job_id}"
-    try:
-        job.result(retry=NO_RETRY, timeout=timeout)
-    except (GoogleAPICallError, TimeoutError) as error:
-        return errors.of_job(where, job.error_result) if job.error_result else errors.of_error(where, error)
-    return None

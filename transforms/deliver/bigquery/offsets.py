@@ -64,6 +64,7 @@ class Offsets:
     def drop(self) -> None:
         """Forgets the write stream: it is gone, or does not stand where it should."""
         self.stream, self.places = None, {}
+        self._publish()
 
     def _publish(self) -> None:
         kept = list(self.places.items())[-_MOST:]

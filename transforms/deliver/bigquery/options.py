@@ -53,8 +53,9 @@ class BigQueryOptions(PushOptions):
         description="With load: where files are put for the job (gs://BUCKET/PATH), and removed after it. Default: "
         "they are uploaded with the job.",
     )
-    timeout: float = Field(
-        default=300, ge=10, le=3600, description="Longest time that is waited for a load job to end, in seconds."
+    timeout: float = Field(default=30, ge=1, le=300, description="Seconds to wait for each answer of BigQuery.")
+    job_timeout: float = Field(
+        default=300, ge=1, le=3600, description="Longest time that is waited for a job to end, in seconds."
     )
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.derive import bigquery_table
 from schemas.tables import TABLES
+from transforms.deliver.bigquery.options import BigQueryOptions
 from transforms.deliver.destination import StreamDefinition
 from transforms.deliver.failures import Failure, FailureKind, MissingExtraError
 
@@ -20,12 +22,6 @@ if TYPE_CHECKING:
 EXTRA = "gcp"
 NO_RETRY: Any = None
 """Each request is made once: whoever asks tries again. (The clients' types do not know that they take None.)"""
-
-CALL = 30.0
-"""Seconds that one request may take."""
-
-QUERY = 300.0
-"""Seconds that a query over a day of one writer may take."""
 
 LOAD_ID = "load_id"
 """Column that tells which load brought a row: beside the columns of the stream's table, only in BigQuery."""
@@ -91,11 +87,12 @@ class Tables:
 
     Args:
       client: the client.
-      create: whether tables and columns that are missing are made.
+      options: the destination's options.
     """
 
-    def __init__(self, client: bigquery.Client, create: bool):
-        self._client, self._create = client, create
+    def __init__(self, client: bigquery.Client, options: BigQueryOptions):
+        self._client, self._create = client, options.create
+        self._timeout, self._job_timeout = options.timeout, options.job_timeout
         self._ready: dict[Target, str | None] = {}
         self.made: set[Target] = set()
         """Tables that were made here: for minutes after that, other services of BigQuery may not know them yet."""
@@ -106,9 +103,9 @@ class Tables:
         from google.api_core.exceptions import NotFound
 
         try:
-            table = self._client.get_table(target.name, retry=NO_RETRY, timeout=CALL)
+            table = self._client.get_table(target.name, retry=NO_RETRY, timeout=self._timeout)
         except NotFound:
-            self._client.get_dataset(f"{target.project}.{target.dataset}", retry=NO_RETRY, timeout=CALL)
+            self._client.get_dataset(f"{target.project}.{target.dataset}", retry=NO_RETRY, timeout=self._timeout)
             if self._create:
                 return None, None, []
             remedy = f"create it by templates/warehouse/{target.content}.json, or let the stream: create: true"
@@ -150,13 +147,13 @@ class Tables:
                     "projectId": target.project, "datasetId": target.dataset, "tableId": target.table
                 }  # fmt: skip
                 table = self._client.create_table(
-                    bigquery.Table.from_api_repr(resource), exists_ok=True, retry=NO_RETRY, timeout=CALL
+                    bigquery.Table.from_api_repr(resource), exists_ok=True, retry=NO_RETRY, timeout=self._timeout
                 )
                 self.made.add(target)
             elif missing:
                 # Added columns must be NULLABLE or REPEATED: ours are.
                 table.schema = [*table.schema, *map(bigquery.SchemaField.from_api_repr, missing)]
-                table = self._client.update_table(table, ["schema"], retry=NO_RETRY, timeout=CALL)
+                table = self._client.update_table(table, ["schema"], retry=NO_RETRY, timeout=self._timeout)
             self._ready[target] = table.location
             return None
 
@@ -233,14 +230,24 @@ class Tables:
 
         config = bigquery.QueryJobConfig(query_parameters=parameters, use_query_cache=False)
         job = self._client.query(
-            sql,
-            config,
-            location=location,
-            retry=NO_RETRY,
-            job_retry=NO_RETRY,
-            timeout=CALL,
+            sql, config, location=location, retry=NO_RETRY, job_retry=NO_RETRY, timeout=self._timeout
         )
-        return [tuple(row.values()) for row in job.result(retry=NO_RETRY, job_retry=NO_RETRY, timeout=QUERY)]
+        self.wait(job)
+        result = job.result(retry=NO_RETRY, job_retry=NO_RETRY, timeout=self._timeout)
+        return [tuple(row.values()) for row in result]
+
+    def wait(self, job: Any) -> None:
+        """Waits until a job has ended, well or not.
+
+        Raises:
+          TimeoutError: it takes longer than the options allow; it goes on.
+        """
+        until, pause = time.monotonic() + self._job_timeout, 0.1
+        while not job.done(retry=NO_RETRY, timeout=self._timeout):
+            if time.monotonic() > until:
+                raise TimeoutError(f"job {job.job_id} is still under way")
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
 
 
 def _day(day: int) -> list[Any]:

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 EMULATOR = "BIGQUERY_STORAGE_EMULATOR_HOST"
 """Environment variable: HOST:PORT of an emulator of the Storage Write API, spoken to without TLS and credentials."""
 
-TIMEOUT = 30.0
-"""Seconds that BigQuery has to answer an append."""
-
 _BIG = pa.decimal256(76, 38)
 """How Arrow shows a BIGNUMERIC (BigQuery: Supported Protocol Buffers and Arrow data types)."""
 
@@ -65,9 +62,9 @@ def _kind(kind: pa.DataType) -> pa.DataType:
 class Connection:
     """One connection to one write stream, for requests one after another. Used by one thread at a time."""
 
-    def __init__(self, client: BigQueryWriteClient, stream: str):
+    def __init__(self, client: BigQueryWriteClient, stream: str, timeout: float):
         self.stream = stream
-        self._client = client
+        self._client, self._timeout = client, timeout
         self._requests: queue.SimpleQueue[AppendRowsRequest | None] = queue.SimpleQueue()
         self._answers: Any = None
 
@@ -97,7 +94,7 @@ class Connection:
                 iter(self._requests.get, None), metadata=(("x-goog-request-params", f"write_stream={self.stream}"),)
             )
         self._requests.put(request)
-        timer = threading.Timer(TIMEOUT, self._answers.cancel)
+        timer = threading.Timer(self._timeout, self._answers.cancel)
         timer.daemon = True
         timer.start()
         try:
@@ -132,10 +129,11 @@ class Appender:
 
     Args:
       client: the client.
+      timeout: seconds to wait for each answer.
     """
 
-    def __init__(self, client: BigQueryWriteClient):
-        self._client = client
+    def __init__(self, client: BigQueryWriteClient, timeout: float):
+        self._client, self._timeout = client, timeout
         self._idle: dict[str, list[Connection]] = {}
         self._lock = threading.Lock()
 
@@ -152,7 +150,7 @@ class Appender:
 
         with self._lock:
             idle = self._idle.setdefault(stream, [])
-            connection = idle.pop() if idle else Connection(self._client, stream)
+            connection = idle.pop() if idle else Connection(self._client, stream, self._timeout)
         try:
             response = connection.append(rows, packed, offset)
         except (grpc.RpcError, StopIteration) as error:
@@ -181,7 +179,7 @@ class Appender:
 
         kind = types.WriteStream(type_=types.WriteStream.Type.COMMITTED)
         try:
-            made = self._client.create_write_stream(parent=parent, write_stream=kind, retry=None, timeout=TIMEOUT)
+            made = self._client.create_write_stream(parent=parent, write_stream=kind, retry=None, timeout=self._timeout)
         except GoogleAPICallError as error:
             code = error.grpc_status_code
             return Appended(UNAVAILABLE if code is None else code.value[0], str(error.message))
