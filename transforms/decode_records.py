@@ -18,7 +18,7 @@ from transforms.deduplicate import across
 from transforms.elements import Block
 from transforms.gather.cells import cell_numbers, cut, record_times
 from transforms.gather.claims import Spill
-from transforms.ledger.counts import Count, Entry, InputEntry, encode
+from transforms.ledger.counts import FEED, Count, Entry, Group, InputEntry, encode, encode_group
 from transforms.run import Run
 
 IDS, DEAD, ENTRIES = "ids", "dead", "entries"
@@ -47,8 +47,14 @@ class _Decode(beam.DoFn):
         with Spill(self._run.spill_path(element.plan, element.number), element.plan, element.number) as spill:
             outputs = list(self._deposit(spill, element, decoded))
         yield from outputs  # only now: the spill file has its name
-        for entry in _entries(element, decoded):
-            yield beam.pvalue.TaggedOutput(ENTRIES, encode(entry))
+        entries = _entries(element, decoded)
+        if self._run.live is None:
+            for entry in entries:
+                yield beam.pvalue.TaggedOutput(ENTRIES, encode(entry))
+        else:
+            parts = sum(not isinstance(output, beam.pvalue.TaggedOutput) or output.tag == DEAD for output in outputs)
+            group = Group((FEED, element.plan, element.number, 0), list(entries), parts)
+            yield beam.pvalue.TaggedOutput(ENTRIES, encode_group(group))
         self._run.mark("decoded", f"{element.plan}-{element.number}", sum(decoded.received.values()))
 
     def _deposit(self, spill: Spill, block: Block, decoded: Decoded) -> Iterator[object]:
@@ -59,7 +65,9 @@ class _Decode(beam.DoFn):
             for number, part in cut(batch, cells):
                 for claim in spill.deposit_pieces(part):
                     yield number, claim
-            for shard, rows in across.shard(across.pack(batch, kind, cells)):
+            # A live job settles ids cell by cell; audit finds those that lie in several.
+            packed = [] if self._run.live is not None else across.shard(across.pack(batch, kind, cells))
+            for shard, rows in packed:
                 yield beam.pvalue.TaggedOutput(IDS, (kind * across.SHARDS + shard, spill.deposit_packed(rows)))
         if decoded.faults:
             letters = dead_letter_batch(decoded.faults, self._run.writer, self._run.dead)

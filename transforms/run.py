@@ -10,6 +10,27 @@ from schemas.reasons import REASON_TABLE, Reason
 
 
 @dataclass(frozen=True)
+class Live:
+    """How a live job works.
+
+    Attributes:
+      subscriptions: kind of the records (0 events, 1 usage) and full name of each Pub/Sub subscription.
+      directory: what has to survive a kill: journal, books, kept rows; on this machine's disk.
+      aggregate_every: seconds between two flushes of a cell: its partial sums, and its parts in the warehouse.
+      max_delay: most seconds that a record waits for its batch to fill.
+      close_after: seconds after the end of a cell's hour from which on its state may be cleared.
+      publish_every: seconds between two publications of the ledger.
+    """
+
+    subscriptions: tuple[tuple[int, str], ...]
+    directory: str
+    aggregate_every: float = 30.0
+    max_delay: float = 1.0
+    close_after: float = 7200.0
+    publish_every: float = 60.0
+
+
+@dataclass(frozen=True)
 class Run:
     """One run of the job. A field of every DoFn that needs it: workers import modules fresh, so nothing is kept in a
     module.
@@ -20,6 +41,7 @@ class Run:
       buckets: buckets of devices of the warehouse (`warehouse/_meta.json`).
       spill: directory that all workers share for spill files, or None: slices travel through the shuffle themselves.
       reasons: the table of reasons to classify with, an operator's own rows first.
+      live: how a live job works; None for a batch run.
     """
 
     output: str
@@ -27,6 +49,7 @@ class Run:
     buckets: int = 1
     spill: str | None = None
     reasons: tuple[Reason, ...] = field(default=REASON_TABLE, repr=False)
+    live: Live | None = None
 
     @property
     def dead(self) -> str:

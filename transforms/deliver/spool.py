@@ -86,17 +86,23 @@ def discard(output: str, part: Part) -> bool:
     return storage.remove(path_of(output, part))
 
 
+def part_of(path: str, output: str) -> Part | None:
+    """The part whose records wait in a file; None where it is no file of the spool. Its table is not read."""
+    *_, stream, shard, name = ("", "", *path.split("/"))
+    match = _NAME.fullmatch(name)
+    if match is None or not shard.isdecimal() or not path.startswith(storage.join(output, DIRECTORY) + "/"):
+        return None
+    hour = int(datetime.strptime(match[1], _HOUR).replace(tzinfo=UTC).timestamp()) * 1_000_000
+    return Part(stream, "", hour, int(match[3]), match[2], int(match[4]), int(shard), int(match[5] or 0))
+
+
 def waiting(output: str) -> dict[str, list[Part]]:
     """The parts that wait, by stream, in order of shard, hour, writer, bucket, pane; their tables are not read."""
     found: dict[str, list[Part]] = {}
     for path in storage.list_files(storage.join(output, DIRECTORY)):
-        *_, stream, shard, name = path.split("/")
-        match = _NAME.fullmatch(name)
-        if match is None or not shard.isdecimal():
-            continue  # a temporary file of an attempt that was killed: swept by its writer
-        hour = int(datetime.strptime(match[1], _HOUR).replace(tzinfo=UTC).timestamp()) * 1_000_000
-        part = Part(stream, "", hour, int(match[3]), match[2], int(match[4]), int(shard), int(match[5] or 0), True)
-        found.setdefault(stream, []).append(part)
+        part = part_of(path, output)
+        if part is not None:  # else a temporary file of an attempt that was killed: swept by its writer
+            found.setdefault(part.stream, []).append(part)
     return {stream: sorted(parts, key=lambda part: (part.shard, *part.turn)) for stream, parts in sorted(found.items())}
 
 

@@ -215,6 +215,12 @@ def packed_of(claim: bytes, dtype: np.dtype) -> np.ndarray:
     return np.frombuffer(_body(claim), dtype=dtype)
 
 
+def place_of(claim: bytes) -> tuple[int, int, int]:
+    """Plan, block, and number in the block, of a claim."""
+    _, _, plan, block, number = _HEAD.unpack_from(claim)
+    return plan, block, number
+
+
 def order_of(claim: bytes) -> bytes:
     """Returns a sort key that puts claims of the same run in one fixed order, whatever the order of arrival."""
     return claim[2 : _HEAD.size]

@@ -54,19 +54,38 @@ def commit(
     Raises:
       OSError: the output directory refused a file: the run fails.
     """
+    entries = list(entries)
+    before = listed_files(run.output, run.writer)
+    files = publish(run, facts, streams, entries)
+    unswept = _sweep(run, streams, files, before)
+    if unswept:
+        counts, _, _, errors = _sort_out(entries)
+        published = int(time.time() * 1_000_000)
+        path = storage.join(run.output, RUN_FILE)
+        _write_json(path, run_file(run, _with_options(facts, streams), counts, unswept | errors, published))
+
+
+def publish(
+    run: Run, facts: Sequence[dict[str, Any]], streams: Sequence[StreamDefinition], entries: Iterable[Entry]
+) -> list[FileEntry]:
+    """Writes all that `commit` writes, and removes nothing; a live job does so again and again.
+
+    Returns:
+      the files that the writer now lists.
+
+    Raises:
+      OSError: the output directory refused a file.
+    """
     counts, files, inputs, errors = _sort_out(entries)
     published = int(time.time() * 1_000_000)
     without_rows = set(TABLES) - {file.table_or_stream for file in files} - _OWN
     files += [_part(run, table, _empty(table)) for table in sorted(without_rows)]
     files.append(_part(run, INPUTS.name, _inputs(run, inputs)))
     files.append(_part(run, LEDGER.name, ledger_rows(run, counts, published)))
-    before = listed_files(run.output, run.writer)
     commit_files(run, files)
-    path, facts = storage.join(run.output, RUN_FILE), _with_options(facts, streams)
-    _write_json(path, run_file(run, facts, counts, errors, published))
-    unswept = _sweep(run, streams, files, before)
-    if unswept:
-        _write_json(path, run_file(run, facts, counts, unswept | errors, published))
+    path = storage.join(run.output, RUN_FILE)
+    _write_json(path, run_file(run, _with_options(facts, streams), counts, errors, published))
+    return files
 
 
 def _with_options(facts: Sequence[dict[str, Any]], streams: Sequence[StreamDefinition]) -> list[dict[str, Any]]:
@@ -127,7 +146,7 @@ def _sort_out(
             files[entry.path] = entry
         elif isinstance(entry, InputEntry):
             inputs.append(entry)
-        else:
+        elif isinstance(entry, StreamError):
             errors.setdefault(entry.stream, entry)
     return add_counts(counts), list(files.values()), inputs, errors
 

@@ -66,7 +66,50 @@ class StreamError(msgspec.Struct, frozen=True, tag="error"):
     remedy: str | None = None
 
 
-Entry = Count | FileEntry | InputEntry | StreamError
+class Kept(msgspec.Struct, frozen=True, tag="kept"):
+    """A live job keeps rows of a cell that are in no part yet: where, under the cell's running number."""
+
+    cell: int
+    number: int
+    path: str
+    rows: int
+
+
+class Flushed(msgspec.Struct, frozen=True, tag="flushed"):
+    """A live job has written the rows that it kept under these numbers into parts."""
+
+    cell: int
+    numbers: list[int]
+
+
+class Unlisted(msgspec.Struct, frozen=True, tag="unlisted"):
+    """A file counts no more: its rows were delivered."""
+
+    path: str
+
+
+Entry = Count | FileEntry | InputEntry | StreamError | Kept | Flushed | Unlisted
+
+FEED = "feed"
+"""Step of the groups that say how many parts a block has."""
+
+Key = tuple[str, int, int, int]
+"""What a group of entries belongs to: a step's name, and numbers that name the same work in every attempt at it."""
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Entries that count together or not at all.
+
+    Attributes:
+      key: what they belong to.
+      entries: the entries.
+      parts: how many other groups the same block leads to; None where that is not known here.
+    """
+
+    key: Key
+    entries: list[Entry]
+    parts: int | None = None
+
 
 COUNT_KEY = ("stage", "feed", "stream", "hour", "pane", "unit")
 COUNT_SUMS = (
@@ -75,11 +118,29 @@ COUNT_SUMS = (
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Entry)
+_group_decoder = msgspec.msgpack.Decoder(Group)
+_GROUP = b"\x02"
 
 
 def encode(entry: Entry) -> bytes:
     """Returns the entry as bytes, for a shuffle."""
     return VERSION + _encoder.encode(entry)
+
+
+def encode_group(group: Group) -> bytes:
+    """Returns the group as bytes."""
+    return _GROUP + _encoder.encode(group)
+
+
+def decode_group(data: bytes) -> Group:
+    """Returns the group that `encode_group` made.
+
+    Raises:
+      ValueError: unknown version.
+    """
+    if data[:1] != _GROUP:
+        raise ValueError(f"entries of unknown version {data[0]}: this job is older than the one that wrote them")
+    return _group_decoder.decode(data[1:])
 
 
 def decode(data: bytes) -> Entry:

@@ -1,0 +1,111 @@
+"""A slice arrives: what of it is new is classified, kept for the flush, and handed to the streams that send at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.records import EVENTS_FEED, FEEDS, ID_COLUMN
+from schemas.streams import Stream
+from schemas.tables import TABLES
+from transforms.classify import event_rows, usage_rows
+from transforms.deduplicate.seen import SeenIds
+from transforms.deduplicate.within import NO_IDS, NO_LOSERS, judge
+from transforms.deliver import spool
+from transforms.deliver.parts import Part
+from transforms.deliver.push.pushed import PushedDestination
+from transforms.deliver.registry import DESTINATIONS
+from transforms.deliver.selection import Selection
+from transforms.deliver.storage import StoredFile
+from transforms.gather.cells import Cell, column_int64
+from transforms.keep import rows as kept_rows
+from transforms.ledger.counts import Count, Entry, FileEntry, Kept
+from transforms.route.router import Router
+from transforms.run import Run
+
+
+def sends_at_once(stream: Stream) -> bool:
+    """Whether a stream gets records as they arrive: those that send requests, of records and not of sums."""
+    return stream.content in FEEDS and issubclass(DESTINATIONS[stream.destination.type], PushedDestination)
+
+
+class Arrivals:
+    """Takes the slices of all cells within one worker.
+
+    Args:
+      run: the run.
+      streams: the stream definitions; those that do not send at once are left to the flush.
+    """
+
+    def __init__(self, run: Run, streams: Sequence[Stream]):
+        self._run = run
+        self._streams = {stream.name: stream for stream in streams if sends_at_once(stream)}
+        self._destinations = {
+            name: DESTINATIONS[stream.destination.type](stream.destination) for name, stream in self._streams.items()
+        }
+        self._router = Router(list(self._streams.values()))
+
+    def take(self, cell: Cell, number: int, batch: pa.RecordBatch, seen: SeenIds) -> tuple[list[Entry], np.ndarray]:
+        """Takes a slice.
+
+        Args:
+          cell: its cell.
+          number: running number of the slice in its cell: it names what is written.
+          batch: its records, in the record schema of the cell's kind.
+          seen: ids of the cell that came before.
+
+        Returns:
+          entries that count together, and the ids that are new; the caller adds them to `seen`.
+
+        Raises:
+          OSError: the run's own directory is at fault.
+        """
+        verdict = judge([batch], cell.kind, NO_IDS, NO_LOSERS)
+        ids = column_int64(batch.column(ID_COLUMN[cell.kind]))
+        keep = verdict.keep & ~seen.contains(ids)
+        new = int(keep.sum())
+        entries: list[Entry] = [
+            Count(
+                stage="cell", feed=FEEDS[cell.kind], hour=cell.hour, pane=0, received=len(ids),
+                duplicates=len(ids) - new, delivered=new,
+            )
+        ]  # fmt: skip
+        if new:
+            entries += self._keep(cell, number, batch if new == len(ids) else batch.filter(pa.array(keep)))
+        return entries, ids[keep]
+
+    def _keep(self, cell: Cell, number: int, batch: pa.RecordBatch) -> Iterator[Entry]:
+        run, live = self._run, self._run.live
+        assert live is not None
+        if cell.kind == EVENTS_FEED:
+            rows = event_rows(batch, run.writer, number, run.reasons)
+        else:
+            rows = usage_rows(batch, run.writer, number)
+        path = kept_rows.path_of(live.directory, cell.number, number)
+        kept_rows.put(path, rows)
+        yield Kept(cell.number, number, path, rows.num_rows)
+        table = FEEDS[cell.kind]
+        for name, selection in self._router.route(table, rows).items():
+            received, selected = rows.num_rows, selection.num_rows
+            yield Count(
+                stage="stream", feed=table, stream=name, hour=cell.hour, pane=0, unit=TABLES[table].unit,
+                received=received, filtered_out=received - selected, pending=selected,
+            )  # fmt: skip
+            if selected:
+                part = Part(name, table, cell.hour, cell.bucket, run.writer, number)
+                yield from spooled(run, self._destinations[name].lanes(part, selection.rows), part, selection)
+
+
+def spooled(run: Run, lanes: np.ndarray, part: Part, selection: Selection) -> Iterator[FileEntry]:
+    """Puts the rows of a part into the spool, each shard's into its own; yields the files."""
+    for shard in np.unique(lanes).tolist():
+        rows = selection.rows if (lanes == shard).all() else selection.rows.filter(pa.array(lanes == shard))
+        own = Part(part.stream, part.table, part.hour, part.bucket, part.writer, part.pane, shard)
+        yield file_entry(f"pending/{part.stream}", part.hour, spool.put(run.output, own, rows))
+
+
+def file_entry(name: str, hour: int, file: StoredFile) -> FileEntry:
+    """The entry of a file of a stream: ``streams/<name>`` or ``pending/<name>``."""
+    return FileEntry(name, hour, file.path, int(file.row_count or 0), file.bytes, file.checksum)

@@ -1,0 +1,70 @@
+"""Keep books: the last step of a live job, which makes its work count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+
+from schemas.tables import DEAD_LETTERS
+from transforms.deliver.warehouse import write_table_part
+from transforms.gather.claims import batch_of, place_of
+from transforms.gather_by_cell import KeyedBytes
+from transforms.ledger.counts import FileEntry, Group, decode_group, encode_group
+from transforms.ledger.desk import desk_of
+from transforms.run import Run
+
+_CLAIMS_BITS = 12
+"""A block has fewer claims of dead letters than 4,096: it has one, or a few where it is large."""
+
+
+class _WriteDead(beam.DoFn):
+    """A claim of dead letters → its part of the table, and a group of entries."""
+
+    def __init__(self, run: Run):
+        self._run = run
+
+    def process(self, element: KeyedBytes) -> Iterator[bytes]:
+        rows = batch_of(element[1], DEAD_LETTERS.schema)
+        segment, block, number = place_of(element[1])
+        part = (segment << _CLAIMS_BITS | block) << _CLAIMS_BITS | number
+        stored = write_table_part(self._run.output, DEAD_LETTERS.name, None, 0, self._run.writer, part, rows)
+        entry = FileEntry(DEAD_LETTERS.name, None, stored.path, rows.num_rows, stored.bytes, stored.checksum)
+        yield encode_group(Group(("dead", segment, block, number), [entry]))
+
+
+class _Commit(beam.DoFn):
+    def __init__(self, run: Run):
+        self._run = run
+
+    def setup(self) -> None:
+        self._books = desk_of(self._run).books
+
+    def process(self, element: bytes) -> None:
+        self._books.commit(decode_group(element))
+
+    def finish_bundle(self) -> None:
+        self._books.sync()
+
+
+@dataclass
+class KeepBooks(beam.PTransform):
+    """Commits the groups of entries of all steps; what is committed survives a kill and is counted once.
+
+    Input: groups of the decode step, claims of dead letters, groups of `KeepCells`.
+
+    Attributes:
+      run: the run.
+    """
+
+    run: Run
+
+    def expand(
+        self,
+        entries: tuple[beam.PCollection[bytes], beam.PCollection[KeyedBytes], beam.PCollection[bytes]],
+    ) -> beam.PCollection[None]:
+        """Writes dead letters, and commits everything."""
+        feeds, dead, cells = entries
+        buried = dead | "WriteDead" >> beam.ParDo(_WriteDead(self.run)).with_output_types(bytes)
+        return (feeds, buried, cells) | "Groups" >> beam.Flatten() | "Commit" >> beam.ParDo(_Commit(self.run))

@@ -1,0 +1,265 @@
+"""The books of a live job on one machine: what counts, kept in a log that survives a kill.
+
+Work is committed in groups of entries, each under a key that is the same in every attempt at the same work: committed
+twice, it counts once. What is not committed when the process is killed is done again, since its messages are still in
+the journal. From the books the warehouse's ledger is published, with the same files and rows as that of a batch run.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from transforms.ledger.counts import (
+    COUNT_SUMS,
+    Count,
+    Entry,
+    FileEntry,
+    Flushed,
+    Group,
+    InputEntry,
+    Kept,
+    Key,
+    StreamError,
+    Unlisted,
+)  # fmt: skip
+
+_FRAME = struct.Struct("<II")
+"""Length and CRC-32 of a record of the log: a record that was cut by a kill is told from a whole one."""
+
+_SNAPSHOT, _LOG = "snapshot.msgpack", "log-{:08d}"
+
+
+class _State(msgspec.Struct):
+    """All that the books know; what a snapshot holds."""
+
+    generation: int = 0
+    counts: dict[tuple[str, str, str | None, int | None, str], list[int]] = msgspec.field(default_factory=dict)
+    files: dict[str, FileEntry] = msgspec.field(default_factory=dict)
+    inputs: dict[tuple[str, str], InputEntry] = msgspec.field(default_factory=dict)
+    kept: dict[int, dict[int, Kept]] = msgspec.field(default_factory=dict)
+    panes: dict[int, int] = msgspec.field(default_factory=dict)
+    open: dict[int, list[Key]] = msgspec.field(default_factory=dict)
+    parts: dict[int, int] = msgspec.field(default_factory=dict)
+    done: set[int] = msgspec.field(default_factory=set)
+
+
+class Books:
+    """The books of one writer; safe to use from many threads.
+
+    Args:
+      directory: where they lie, on this machine's disk; read where they exist already.
+      forget: called with the number of a segment of which everything is committed.
+    """
+
+    def __init__(self, directory: str | Path, forget: Callable[[int], None] = lambda segment: None):
+        self._directory = Path(directory)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._forget = forget
+        self._lock = threading.RLock()
+        self._listeners: list[Callable[[Sequence[FileEntry]], None]] = []
+        self._fresh: list[FileEntry] = []
+        self._state = self._recovered()
+        self._log = self._begin_log()
+        self._dirty = False
+
+    def on_files(self, listener: Callable[[Sequence[FileEntry]], None]) -> None:
+        """Calls `listener` with the files of each group once it is durable, in the order of commits."""
+        self._listeners.append(listener)
+
+    def commit(self, group: Group) -> bool:
+        """Takes a group of entries; returns False where it was committed before. Durable after `sync`."""
+        with self._lock:
+            if not self._is_new(group):
+                return False
+            data = msgspec.msgpack.encode(group)
+            self._log.write(_FRAME.pack(len(data), zlib.crc32(data)) + data)
+            self._dirty = True
+            self._apply(group)
+            self._fresh += [entry for entry in group.entries if isinstance(entry, FileEntry)]
+            return True
+
+    def sync(self) -> None:
+        """Makes durable what was committed, and tells listeners and journal."""
+        with self._lock:
+            if not self._dirty:
+                return
+            self._log.flush()
+            os.fdatasync(self._log.fileno())
+            self._dirty = False
+            fresh, self._fresh = self._fresh, []
+            done = sorted(self._state.done)
+        for segment in done:
+            self._forget(segment)
+        if fresh:
+            for listener in self._listeners:
+                listener(fresh)
+
+    def is_done(self, segment: int) -> bool:
+        """Whether everything of a segment is committed."""
+        with self._lock:
+            return segment in self._state.done
+
+    def forgotten(self, alive: Iterable[int]) -> None:
+        """The journal holds these segments only: of others nothing has to be remembered."""
+        with self._lock:
+            self._state.done &= set(alive)
+
+    def kept(self, cell: int) -> list[Kept]:
+        """Rows of a cell that are in no part yet, in order."""
+        with self._lock:
+            return [kept for _, kept in sorted(self._state.kept.get(cell, {}).items())]
+
+    @property
+    def cells_with_kept_rows(self) -> list[int]:
+        """Numbers of the cells that have rows in no part yet."""
+        with self._lock:
+            return sorted(cell for cell, kept in self._state.kept.items() if kept)
+
+    def next_pane(self, cell: int) -> int:
+        """A pane number of a cell that no earlier call and no earlier process was given."""
+        with self._lock:
+            self._state.panes[cell] = number = self._state.panes.get(cell, -1) + 1
+            return number
+
+    @property
+    def files(self) -> list[FileEntry]:
+        """All files that count."""
+        with self._lock:
+            return list(self._state.files.values())
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Everything as entries of a ledger: sums of counts, files, inputs."""
+        with self._lock:
+            counts = [_count(key, sums) for key, sums in self._state.counts.items()]
+            return [*counts, *self._state.files.values(), *self._state.inputs.values()]
+
+    def snapshot(self) -> None:
+        """Writes all that is known into one file, and begins a new log: the old one is not needed any more."""
+        with self._lock:
+            self.sync()
+            self._log.close()
+            self._state.generation += 1
+            temporary = self._directory / f".tmp-{_SNAPSHOT}"
+            with temporary.open("wb") as file:
+                file.write(msgspec.msgpack.encode(self._state))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._directory / _SNAPSHOT)
+            self._log = self._begin_log()
+            for old in self._directory.glob("log-*"):
+                if old.name < _LOG.format(self._state.generation):
+                    old.unlink()
+
+    def close(self) -> None:
+        """Ends with a snapshot."""
+        with self._lock:
+            self.snapshot()
+            self._log.close()
+
+    def _is_new(self, group: Group) -> bool:
+        _, segment, _, _ = group.key
+        if group.key[0] == "flush":
+            return any(
+                number in self._state.kept.get(entry.cell, {})
+                for entry in group.entries
+                if isinstance(entry, Flushed)
+                for number in entry.numbers
+            )
+        if group.key[0] == "deliver":
+            return any(entry.path in self._state.files for entry in group.entries if isinstance(entry, Unlisted))
+        return segment not in self._state.done and group.key not in self._state.open.get(segment, ())
+
+    def _apply(self, group: Group) -> None:
+        for entry in group.entries:
+            self._add(entry)
+        step, segment, _, _ = group.key
+        if step == "flush":
+            cell, pane = group.key[1:3]
+            self._state.panes[cell] = max(self._state.panes.get(cell, -1), pane)
+        if step in ("flush", "deliver"):
+            return
+        self._state.open.setdefault(segment, []).append(group.key)
+        if group.parts is not None:
+            # The group itself is one of the parts.
+            self._state.parts[segment] = self._state.parts.get(segment, 0) + group.parts + 1
+        if len(self._state.open[segment]) == self._state.parts.get(segment):
+            del self._state.open[segment], self._state.parts[segment]
+            self._state.done.add(segment)
+
+    def _add(self, entry: Entry) -> None:
+        state = self._state
+        match entry:
+            case Count():
+                key = (entry.stage, entry.feed, entry.stream, entry.hour, entry.unit)
+                sums = state.counts.setdefault(key, [0] * len(COUNT_SUMS))
+                for place, name in enumerate(COUNT_SUMS):
+                    sums[place] += getattr(entry, name)
+            case FileEntry():
+                state.files[entry.path] = entry
+            case Unlisted():
+                state.files.pop(entry.path, None)
+            case Kept():
+                state.kept.setdefault(entry.cell, {})[entry.number] = entry
+                state.panes[entry.cell] = max(state.panes.get(entry.cell, -1), entry.number)
+            case Flushed():
+                kept = state.kept.get(entry.cell, {})
+                for number in entry.numbers:
+                    kept.pop(number, None)
+                if not kept:
+                    state.kept.pop(entry.cell, None)
+            case InputEntry():
+                self._add_input(entry)
+            case StreamError():
+                pass  # how a stream stands is told by its courier
+
+    def _add_input(self, entry: InputEntry) -> None:
+        key = (entry.feed, entry.file)
+        known = self._state.inputs.get(key)
+        if known is None:
+            self._state.inputs[key] = entry
+            return
+        times = [time for time in (known.first_time, entry.first_time) if time is not None]
+        ends = [time for time in (known.last_time, entry.last_time) if time is not None]
+        self._state.inputs[key] = InputEntry(
+            entry.feed, entry.file, known.records + entry.records, known.dead_letters + entry.dead_letters,
+            min(times, default=None), max(ends, default=None), known.bytes + entry.bytes,
+        )  # fmt: skip
+
+    def _begin_log(self) -> IO[bytes]:
+        return (self._directory / _LOG.format(self._state.generation)).open("ab")
+
+    def _recovered(self) -> _State:
+        """The state of the last snapshot, and of the log since then up to a record that was cut."""
+        path = self._directory / _SNAPSHOT
+        self._state = msgspec.msgpack.decode(path.read_bytes(), type=_State) if path.exists() else _State()
+        log = self._directory / _LOG.format(self._state.generation)
+        if log.exists():
+            whole = 0
+            data = log.read_bytes()
+            while whole + _FRAME.size <= len(data):
+                length, checksum = _FRAME.unpack_from(data, whole)
+                body = data[whole + _FRAME.size : whole + _FRAME.size + length]
+                if len(body) < length or zlib.crc32(body) != checksum:
+                    break
+                group = msgspec.msgpack.decode(body, type=Group)
+                if self._is_new(group):
+                    self._apply(group)
+                whole += _FRAME.size + length
+            os.truncate(log, whole)
+        return self._state
+
+
+def _count(key: tuple[str, str, str | None, int | None, str], sums: Sequence[int]) -> Count:
+    """A sum as one delta; of live jobs panes are not told apart."""
+    stage, feed, stream, hour, unit = key
+    named: dict[str, Any] = dict(zip(COUNT_SUMS, sums, strict=True))
+    return Count(stage, feed, stream, hour, None if hour is None else 0, unit, **named)
