@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import document, rounds
+from benchmarks import document, rounds, webhook
 from benchmarks.feeds import BYTES_PER_RECORD
 from benchmarks.goals import Finding
 from benchmarks.measure import REPOSITORY, CommandError
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[rounds.Bench], list[Finding]]] = {
     "streams": rounds.many_streams,
     "scaling": rounds.scaling,
     "textbook": rounds.per_element,
+    "webhook": webhook.over_bare_client,
 }
 """The benchmarks of a usual run, by the name that ``--only`` takes."""
 

@@ -16,6 +16,7 @@ class Finding:
       goal: at most this; None where the figure is only reported.
       stretch: what would be better still.
       detail: the times that the figure is made of.
+      least: the goal is the least, not the most.
     """
 
     what: str
@@ -24,11 +25,12 @@ class Finding:
     goal: float | None = None
     stretch: float | None = None
     detail: str = ""
+    least: bool = False
 
     @property
     def met(self) -> bool:
         """Whether the goal is met; a figure without a goal always is."""
-        return self.goal is None or self.figure <= self.goal
+        return self.goal is None or (self.figure >= self.goal if self.least else self.figure <= self.goal)
 
     @property
     def value(self) -> str:
@@ -40,7 +42,9 @@ class Finding:
         """The goal in words."""
         if self.goal is None:
             return "reported"
-        return f"≤ {self.goal:,g} {self.unit}" + (f" (stretch {self.stretch:,g})" if self.stretch is not None else "")
+        return f"{'≥' if self.least else '≤'} {self.goal:,g} {self.unit}" + (
+            f" (stretch {self.stretch:,g})" if self.stretch is not None else ""
+        )
 
     @property
     def verdict(self) -> str:
@@ -48,5 +52,5 @@ class Finding:
         if self.goal is None:
             return "–"
         if not self.met:
-            return f"missed by {self.figure / self.goal - 1:.0%}"
+            return f"missed by {abs(self.figure / self.goal - 1):.0%}"
         return "met, stretch too" if self.stretch is not None and self.figure <= self.stretch else "met"

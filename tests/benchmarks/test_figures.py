@@ -16,6 +16,9 @@ def test_goal_met_and_missed() -> None:
     assert Finding("ratio", 1.9, goal=2.0, stretch=1.5).verdict == "met"
     assert Finding("ratio", 2.5, goal=2.0).verdict == "missed by 25%"
     assert Finding("ratio", 45.0).verdict == "–"
+    assert Finding("share", 0.75, goal=0.7, least=True).verdict == "met"
+    missed = Finding("share", 0.6, goal=0.8, least=True)
+    assert (missed.verdict, missed.aim) == ("missed by 25%", "≥ 0.8 ×")
 
 
 def test_measures_memory_and_processor_time_of_children() -> None:

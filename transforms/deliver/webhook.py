@@ -10,7 +10,7 @@ import ipaddress
 import re
 import time
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import polars as pl
@@ -105,6 +105,15 @@ class WebhookOptions(PushOptions):
         return headers
 
 
+class _Content(NamedTuple):
+    """What a request carries: the batch's id, its JSON text, that as it travels, and its type."""
+
+    name: str
+    plain: bytes
+    body: bytes
+    type: str
+
+
 class WebhookDestination(PushedDestination[WebhookOptions]):
     """Sends batches of records as JSON to a server.
 
@@ -162,6 +171,14 @@ class WebhookDestination(PushedDestination[WebhookOptions]):
         """By the stream's batch."""
         return Limits(stream.batch.size or DEFAULT_SIZE, _BODY, _RECORD, overhead=_OVERHEAD[self.options.envelope])
 
+    def prepare(self, batch: Batch) -> _Content:
+        """The body and the batch's id."""
+        single = batch.stream.batch.size == 1
+        texts = batch.texts if self.options.envelope == "none" else cloud_events(batch)
+        plain = texts[0].encode() if single else text.json_array(texts)
+        body = igzip.compress(plain, 1) if self.options.compression == "gzip" else plain
+        return _Content(batch.digest, plain, body, _CONTENT_TYPES[self.options.envelope, single])
+
     def send(self, batch: Batch) -> Answer:
         """One request."""
         body, headers = self.request(batch)
@@ -169,15 +186,11 @@ class WebhookDestination(PushedDestination[WebhookOptions]):
 
     def request(self, batch: Batch) -> tuple[bytes, dict[str, str]]:
         """Body and headers of the request that carries a batch."""
-        single = batch.stream.batch.size == 1
-        texts = batch.texts if self.options.envelope == "none" else cloud_events(batch)
-        body = texts[0].encode() if single else text.json_array(texts)
-        headers = {"Content-Type": _CONTENT_TYPES[self.options.envelope, single], **self._headers}
-        headers |= self._signed(batch.digest, body)
-        if self.options.compression == "gzip":
-            body = igzip.compress(body, 1)
+        made = batch.prepared if isinstance(batch.prepared, _Content) else self.prepare(batch)
+        headers = {"Content-Type": made.type, **self._headers, **self._signed(made.name, made.plain)}
+        if made.body is not made.plain:
             headers["Content-Encoding"] = "gzip"
-        return body, headers
+        return made.body, headers
 
     def _signed(self, name: str, body: bytes) -> dict[str, str]:
         headers = {"webhook-id": name}

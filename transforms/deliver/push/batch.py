@@ -45,6 +45,7 @@ class Batch:
       rows: the rows.
       texts: the JSON text of each row in the stream's shape.
       ids: the delivery ids, where they are known already.
+      prepared: what a destination has made of it ahead of its request; None where it has not.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Batch:
         ids: list[str] | None = None,
     ):
         self.stream, self.table, self.rows, self.texts = stream, table, rows, texts
+        self.prepared: object = None
         if ids is not None:
             self.ids = ids
 

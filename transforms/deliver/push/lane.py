@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -96,8 +96,8 @@ _Step = _Open | _Full | _TooLarge | _Unread
 class _Cutter:
     """Makes the rows of parts into batches. It changes nothing that the lane looks at, so that it may work ahead."""
 
-    def __init__(self, stream: StreamDefinition, limits: Limits):
-        self._stream, self._limits = stream, limits
+    def __init__(self, stream: StreamDefinition, limits: Limits, prepare: Callable[[Batch], object] | None):
+        self._stream, self._limits, self._prepare = stream, limits, prepare
         self._held: list[Batch] = []
         self._pieces: list[_Piece] = []
         self._records = self._bytes = 0
@@ -173,7 +173,10 @@ class _Cutter:
     def _close(self) -> None:
         """Ends a batch, full or not."""
         if self._held:
-            self._steps.append(_Full(Batch.joined(self._held), self._pieces))
+            batch = Batch.joined(self._held)
+            if self._prepare is not None:
+                batch.prepared = self._prepare(batch)
+            self._steps.append(_Full(batch, self._pieces))
             self._held, self._pieces, self._records, self._bytes = [], [], 0, 0
 
     def _too_large(self, size: int) -> Failure:
@@ -231,15 +234,21 @@ class _Lane:
 
 
 def deliver_lane(
-    parts: Iterable[tuple[Part, Selection]], stream: StreamDefinition, limits: Limits, sender: Sender
+    parts: Iterable[tuple[Part, Selection]],
+    stream: StreamDefinition,
+    limits: Limits,
+    sender: Sender,
+    prepare: Callable[[Batch], object] | None = None,
 ) -> Iterator[tuple[Part, Outcome]]:
     """Delivers the parts of a lane in order, and yields what became of each, in order.
 
-    Batches reach over parts: only the last of a lane is not full. While a request is under way the next batch is made,
-    where batches are large. After a failure nothing more is read into batches, and what was not taken waits.
+    Batches reach over parts: only the last of a lane is not full. Where batches are large, the next one is made while a
+    request is under way, and with it what `prepare` makes of it. After a failure nothing more is read into batches, and
+    what was not taken waits.
     """
-    cutter, lane = _Cutter(stream, limits), _Lane(sender)
-    for steps in _ahead(cutter.steps(parts)) if limits.records >= AHEAD else cutter.steps(parts):
+    works_ahead = limits.records >= AHEAD
+    cutter, lane = _Cutter(stream, limits, prepare if works_ahead else None), _Lane(sender)
+    for steps in _ahead(cutter.steps(parts)) if works_ahead else cutter.steps(parts):
         for step in steps:
             lane.take(step)
             if isinstance(step, _Full):

@@ -56,6 +56,13 @@ class PushedDestination(Destination[Options], abc.ABC):
     def send(self, batch: Batch) -> Answer:
         """One attempt, which returns within a bounded time. Faults of the target are part of the answer, not raised."""
 
+    def prepare(self, batch: Batch) -> object:
+        """What `send` will need and can be made before, such as the text of a request: made, where batches are large,
+        while the request before is under way, and kept in `Batch.prepared`. `send` must do without it too.
+        """
+        del batch
+        return None
+
     def lanes(self, part: Part, rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
         """The shard of each row, by its device."""
         del part
@@ -71,7 +78,7 @@ class PushedDestination(Destination[Options], abc.ABC):
         """Deliver the parts of one shard, in order; yields what became of each."""
         del output
         sender = Sender(self.send, self.options.retry, self._breaker, Pace(self.options.rate), until)
-        return deliver_lane(parts, stream, self.limits(stream), sender)
+        return deliver_lane(parts, stream, self.limits(stream), sender, self.prepare)
 
     def deliver(self, part: Part, rows: Selection, stream: StreamDefinition, output: str) -> Outcome:
         """Deliver one part by itself."""
