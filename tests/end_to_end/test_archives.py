@@ -111,6 +111,11 @@ def test_archives_hold_what_the_filters_take_and_follow_them(site: Site) -> None
     assert site.exported() == before
 
     ((endpoint,),) = runs.ask(site.output, "SELECT min(endpoint_id) FROM usage")
+    site.proxy.inject(Fault.FORBIDDEN, only=lambda method, path: method == "DELETE")
+    text = site.run(site.streams(endpoint), code=3)
+    assert "could not be removed" in text and site.exported().keys() == before.keys()
+
+    site.proxy.inject(Fault.NONE)
     site.run(site.streams(endpoint))
     narrowed = site.ids("usage", f"endpoint_id = {endpoint}")
     assert site.exported_ids() == narrowed and 0 < len(narrowed) < len(site.ids("usage"))

@@ -64,6 +64,9 @@ class FilesDestination(Destination[FilesOptions]):
 
     A target that refuses (rights, read-only, no space, no such bucket, a missing package) leaves the records pending.
     An error of the output directory's own disk fails the run.
+
+    ``gs://`` and ``s3://`` are reached by Beam's file systems, as the job's own options say. The destinations ``gcs``
+    and ``s3`` are faster there, bound each request in time, try again, and know roles and addresses for each stream.
     """
 
     options_model: ClassVar[type[DestinationOptions]] = FilesOptions

@@ -12,7 +12,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadat
 
 from tests.transforms.deliver.support import WRITER, Stream, part_of, rows_of
 from transforms.deliver import failures, spool, storage
-from transforms.deliver.files import FilesDestination, FilesOptions
+from transforms.deliver.files import LANES, FilesDestination, FilesOptions
 from transforms.deliver.pending import deliver_pending
 
 OBJECTS: dict[str, bytes] = {}
@@ -67,6 +67,8 @@ class MemoryFileSystem(FileSystem):
 
     def delete(self, paths: list[str]) -> None:
         for path in paths:
+            if path.startswith("memory://locked/"):
+                raise _Refused(403)
             del OBJECTS[path]
 
     copy = rename = size = last_updated = checksum = metadata = None  # type: ignore[assignment]
@@ -118,6 +120,24 @@ def test_a_refused_object_is_pending_with_a_remedy(tmp_path: object) -> None:
     assert receipt.pending == 1
     assert "_Refused 403" in str(receipt.error) and "hunter2" not in str(receipt.error)
     assert receipt.remedy == "give the job's account the right to create objects there"
+
+
+def test_a_store_is_reached_behind_the_shuffle_and_a_disk_is_not() -> None:
+    streams = [
+        Stream(destination=FilesOptions(type="files", path=path)) for path in ("memory://bucket/x", "/disk/x", None)
+    ]
+    assert [FilesDestination.pushes(stream) for stream in streams] == [True, False, False]
+    destination = FilesDestination(FilesOptions(type="files", path="memory://bucket/x"))
+    shards = [destination.lanes(part_of(hour=hour * 3_600_000_000), rows_of("usage", {}, {})) for hour in range(24)]
+    assert len({int(lanes[0]) for lanes in shards}) == LANES and all(lanes[0] == lanes[1] for lanes in shards)
+
+
+def test_a_store_that_lets_nothing_be_removed_is_told_and_fails_no_run() -> None:
+    stream = Stream(destination=FilesOptions(type="files", path="memory://locked/x"))
+    OBJECTS["memory://locked/x/old"] = b""
+    failure = FilesDestination(stream.destination).sweep(stream, "/out", WRITER, (), {"memory://locked/x/old"})
+    assert failure is not None and failure.kind is failures.FailureKind.MISCONFIGURED
+    assert failure.error == "cannot remove old files from memory://locked/x/old: _Refused 403"
 
 
 def test_an_unknown_file_system_is_named() -> None:
