@@ -45,7 +45,6 @@ class EventHubsOptions(PushOptions):
         default=None,
         pattern=r"^[A-Za-z0-9.-]+:\d{1,5}$",
         description="HOST:PORT to connect to instead of port 9093 of the namespace, such as a gateway on the way.",
-        examples=["eventhubs.example.com:9093"],
     )
     certificates: str | None = Field(
         default=None,

@@ -112,8 +112,7 @@ class KafkaDestination(PushedDestination[KafkaOptions]):
     Guarantee: at least once, and in order for each key. The producer is idempotent (acks=all): its own retries within
     an attempt, while brokers restart or leaders change, neither double nor reorder. Only where an attempt runs out of
     ``timeout`` with requests under way, or a process is killed and run again, can a record lie there twice, with the
-    same ``record_id``, by which a receiver drops repeats. A record never lies there before an earlier one of its
-    key that was not taken.
+    same ``record_id``. A receiver that drops repeats by it has each key's records once and in order.
 
     Failures: what passes by itself (no broker, no leader, not enough replicas, throttling) is tried again; an unknown
     topic, a missing right or a refused user turn the stream to error; a record that the topic refuses (too large,
