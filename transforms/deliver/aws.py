@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ from schemas.definition import mistake
 from schemas.destinations import DestinationOptions
 from transforms.dead_letters import scrub
 from transforms.deliver.failures import Failure, FailureKind, MissingExtraError, SetupError
+from transforms.deliver.push.http import retry_after
 
 EXTRA = "aws"
 
@@ -92,6 +94,8 @@ def session_client(
         from botocore.exceptions import BotoCoreError
     except ImportError:
         raise MissingExtraError("boto3", EXTRA) from None
+    # It warns, with a traceback, of what the caller is told as a failure.
+    logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
     config = Config(
         connect_timeout=min(timeout, _CONNECT),
         read_timeout=timeout,
@@ -159,17 +163,17 @@ def of_client_error(where: str, error: Exception) -> Failure:
     status = int(metadata.get("HTTPStatusCode") or 0)
     if getattr(error, "operation_name", "") == "AssumeRole":
         return _of_role(where, code, status)
-    return of_code(where, code, message, status, _seconds(metadata.get("HTTPHeaders", {}).get("retry-after")))
+    return of_code(where, code, message, status, retry_after(metadata.get("HTTPHeaders", {}).get("retry-after")))
 
 
-def of_code(where: str, code: str, message: str = "", status: int = 400, retry_after: float | None = None) -> Failure:
+def of_code(where: str, code: str, message: str = "", status: int = 400, after: float | None = None) -> Failure:
     """The failure that an error code of a service stands for, also that of a single record.
 
     Source of the codes: Amazon API references, "Common Errors" and the errors of each action.
     """
     error = f"{where}: answered {code or status}"
     if _is_passing(code, status):
-        return Failure(FailureKind.TRANSIENT, error, "deliver what is pending when it answers again", retry_after)
+        return Failure(FailureKind.TRANSIENT, error, "deliver what is pending when it answers again", after)
     if code in _LARGE or status == 413:
         return Failure(FailureKind.TOO_LARGE, error, "send smaller batches: batch.size")
     if code in _OF_THE_RECORD:
@@ -204,10 +208,6 @@ def _of_no_answer(where: str, name: str, text: str) -> Failure:
 
 def _is_passing(code: str, status: int) -> bool:
     return code in _PASSING or status >= 500 or status in (408, 429)
-
-
-def _seconds(given: str | None) -> float | None:
-    return float(given) if given is not None and given.isdecimal() else None
 
 
 _GIVE = "give the job's identity credentials for Amazon: environment, profile, or the machine's role"

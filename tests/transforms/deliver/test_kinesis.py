@@ -290,6 +290,12 @@ def test_each_code_has_its_kind_of_failure(code: str, status: int, kind: Failure
     assert len(gateway.calls) == 1, "the client must not try again by itself"
 
 
+def test_the_time_that_it_asks_to_wait_is_heeded(gateway: Gateway) -> None:
+    gateway.answer = lambda call: web.Response(status=503, headers={"Retry-After": "7"})
+    failure = send(stream_to("events"), events(1)).failure
+    assert failure is not None and (failure.kind, failure.retry_after) == (FailureKind.TRANSIENT, 7)
+
+
 def test_an_answer_of_something_else_passes(gateway: Gateway) -> None:
     gateway.answer = lambda call: web.Response(text="<html>Bad gateway</html>", status=502)
     failure = send(stream_to("events"), events(1)).failure
@@ -399,7 +405,7 @@ def test_a_role_is_assumed_again_before_its_credentials_end(
     ],
 )
 def test_a_role_that_cannot_be_assumed(
-    code: str, status: int, kind: FailureKind, remedy: str, gateway: Gateway
+    code: str, status: int, kind: FailureKind, remedy: str, gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
     xml = f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>"
     gateway.answer = lambda call: (
@@ -410,6 +416,7 @@ def test_a_role_that_cannot_be_assumed(
     assert failure.error == f"Kinesis data stream events: its role cannot be assumed: STS answered {code}"
     assert failure.remedy.startswith(remedy)
     assert gateway.of("PutRecords") == []
+    assert [record for record in caplog.records if record.name.startswith("botocore")] == []
 
 
 @pytest.mark.parametrize("role", [None, ROLE])
