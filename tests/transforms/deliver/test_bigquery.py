@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,18 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
+from google.api_core.exceptions import NotFound
+from pydantic import ValidationError
 
 from schemas.tables import TABLES
 from tests.servers.bigquery import PROJECT, BigQuery, bigquery_emulator
+from tests.servers.proxy import Fault, http_proxy
+from tests.servers.storage import storage_emulator
 from tests.transforms.deliver.support import HOUR, WRITER, Stream, rows_of
-from transforms.deliver.bigquery import BigQueryDestination, BigQueryOptions, loading
+from transforms.deliver.bigquery import BigQueryDestination, BigQueryOptions, content, loading
 from transforms.deliver.bigquery.loading import day_of, parsed
 from transforms.deliver.destination import Outcome
-from transforms.deliver.failures import FailureKind
+from transforms.deliver.failures import FailureKind, MissingExtraError
 from transforms.deliver.parts import Part
 from transforms.deliver.push.options import Retry
 from transforms.deliver.selection import Selection
+from transforms.ledger.commit import commit_files
+from transforms.ledger.counts import FileEntry
+from transforms.run import Run
 
 ONCE = Retry(attempts=1)
 DAY = 86_400_000_000
@@ -122,10 +133,10 @@ def test_the_table_is_partitioned_clustered_and_exact(bench: Bench) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("content", ["events", "usage", "device_usage_hourly", "device_events_hourly"])
-def test_every_content_arrives_value_by_value(content: str, emulator: BigQuery, tmp_path: Path) -> None:
-    bench = made(emulator, tmp_path, content)
-    rows = filled(content)
+@pytest.mark.parametrize("carried", ["events", "usage", "device_usage_hourly", "device_events_hourly"])
+def test_every_content_arrives_value_by_value(carried: str, emulator: BigQuery, tmp_path: Path) -> None:
+    bench = made(emulator, tmp_path, carried)
+    rows = filled(carried)
     (outcome,) = bench.run([rows])
     assert outcome.delivered == rows.num_rows
     names = rows.schema.names
@@ -220,7 +231,7 @@ def test_killed_when_the_job_has_begun_the_next_run_does_not_load_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(loading, "_ended", _killed)
+        patch.setattr(loading.Loader, "_ended", _killed)
         bench.run([usage(2, 3)])
     assert bench.run([usage(2, 3)])[0].delivered == 2
     assert bench.ids() == [2, 3]
@@ -263,3 +274,286 @@ def test_a_refused_job_is_told_without_the_values_of_rows(bench: Bench, emulator
     assert bench.ids() == []
     bench.run([usage(1)])
     assert bench.ids() == [1]
+
+
+def test_a_part_by_itself_is_put_beside_what_is_there(bench: Bench) -> None:
+    bench.run([usage(1)])
+    destination = bench.destination()
+    rows = usage(2)
+    for _ in range(2):
+        outcome = destination.deliver(bench.part(0, WRITER, rows), Selection(rows), bench.stream, bench.output)
+        assert (outcome.delivered, outcome.failure) == (1, None)
+    destination.close()
+    assert bench.ids() == [1, 2]
+
+
+def committed(bench: Bench, *outcomes: Outcome) -> None:
+    """The ledger lists the loads of these outcomes, and nothing else."""
+    files = [file for outcome in outcomes for file in outcome.files]
+    listed = [
+        FileEntry(f"streams/{bench.stream.name}", HOUR, file.path, file.row_count or 0, file.bytes, file.checksum)
+        for file in files
+    ]
+    commit_files(Run(bench.output, WRITER), listed)
+
+
+def test_what_waited_is_put_beside_the_loads_that_the_ledger_lists(bench: Bench) -> None:
+    first = bench.run([usage(1)])
+    committed(bench, *first)
+    second = bench.run([usage(2), usage(3)], waited=True)
+    assert bench.ids() == [1, 2, 3]
+    assert bench.run([usage(2), usage(3)], waited=True) == second, "killed before it was settled, and delivered again"
+    bench.run([usage(2)], waited=True)
+    assert bench.ids() == [1, 2], "the load of both is not listed, and counts no more"
+    assert [each.delivered for each in bench.run([usage(4)])] == [1]
+    assert bench.ids() == [4], "a run brings all that its writer has"
+
+
+def test_what_waited_replaces_what_a_run_before_the_last_delivered(bench: Bench) -> None:
+    bench.run([usage(1, 2)])
+    committed(bench)
+    bench.run([usage(2)], waited=True)
+    assert bench.ids() == [2]
+
+
+def test_what_several_writers_left_is_loaded_for_each(bench: Bench) -> None:
+    rows = [usage(1), usage(2, writer="other"), usage(3)]
+    parts = [bench.part(n, writer, rows[n], waited=True) for n, writer in enumerate((WRITER, "other", WRITER))]
+    destination = bench.destination()
+    lane = zip(parts, map(Selection, rows), strict=True)
+    outcomes = dict(destination.deliver_lane(lane, bench.stream, bench.output))
+    destination.close()
+    assert {part: (each.delivered, len(each.files)) for part, each in outcomes.items()} == {
+        parts[0]: (1, 1), parts[1]: (1, 1), parts[2]: (1, 0),
+    }  # fmt: skip
+    assert (bench.ids(), bench.ids("other")) == ([1, 3], [2])
+
+
+def test_what_waits_of_another_content_is_not_put_into_the_table(bench: Bench) -> None:
+    rows = rows_of("events", {})
+    part = Part(bench.stream.name, "events", HOUR, 0, WRITER, 0, HOUR // DAY, waited=True)
+    destination = bench.destination()
+    ((_, outcome),) = destination.deliver_lane([(part, Selection(rows))], bench.stream, bench.output)
+    destination.close()
+    assert outcome.failure is not None
+    assert "carries usage now, but events wait for it" in outcome.failure.error
+
+
+def test_rows_of_days_that_a_writer_has_no_more_are_swept(bench: Bench) -> None:
+    first = bench.run([usage(1), usage(9, hour=HOUR + 1)])
+    gone = bench.run([usage(2, hour=HOUR + DAY)])
+    bench.run([usage(3, hour=HOUR + DAY, writer="other")], "other")
+    before = [file.path for outcome in (*first, *gone) for file in outcome.files]
+    destination = bench.destination()
+    assert destination.sweep(bench.stream, bench.output, WRITER, before[:1], before) is None
+    assert destination.recount(before) == {before[0]: 2, before[1]: 0}
+    destination.close()
+    assert (bench.ids(), bench.ids("other")) == ([1, 9], [3])
+
+
+def test_rows_that_cannot_be_swept_are_noted_for_the_next_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    (outcome,) = bench.run([usage(1)])
+    path = outcome.files[0].path
+    with http_proxy(bench.emulator.address) as proxy:
+        proxy.inject(Fault.UNAVAILABLE)
+        with monkeypatch.context() as patch:
+            patch.setenv("BIGQUERY_EMULATOR_HOST", proxy.address)
+            destination = bench.destination()
+            failure = destination.sweep(bench.stream, bench.output, WRITER, (), [path])
+            destination.close()
+    assert failure is not None
+    assert failure.kind is FailureKind.TRANSIENT
+    assert bench.ids() == [1]
+    destination = bench.destination()
+    assert destination.sweep(bench.stream, bench.output, WRITER, (), ()) is None
+    destination.close()
+    assert bench.ids() == []
+    assert list(Path(bench.output).rglob("old-*")) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (Fault.ERROR, FailureKind.TRANSIENT),
+        (Fault.THROTTLED, FailureKind.TRANSIENT),
+        (Fault.FORBIDDEN, FailureKind.MISCONFIGURED),
+        (Fault.NOT_FOUND, FailureKind.MISCONFIGURED),
+        (Fault.HANG, FailureKind.TRANSIENT),
+        (Fault.CUT_BEFORE, FailureKind.TRANSIENT),
+        (Fault.CUT_AFTER, FailureKind.TRANSIENT),
+    ],
+)
+def test_faults_have_their_kind_and_lose_nothing(
+    fault: Fault, kind: FailureKind, emulator: BigQuery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While jobs are started; what looks at the table before that is let through."""
+    bench = made(emulator, tmp_path, timeout=2)
+    with http_proxy(emulator.address) as proxy, monkeypatch.context() as patch:
+        patch.setenv("BIGQUERY_EMULATOR_HOST", proxy.address)
+        proxy.inject(fault, only=lambda method, path: path.startswith("/upload/"))
+        (outcome,) = bench.run([usage(1, 2)])
+        assert proxy.faults == 1
+        assert outcome.failure is not None
+        assert (outcome.failure.kind, outcome.delivered) == (kind, 0)
+        assert outcome.failure.retry_after == (1.0 if fault is Fault.THROTTLED else None)
+    (outcome,) = bench.run([usage(1, 2)])
+    assert outcome.delivered == 2
+    assert bench.ids() == [1, 2]
+
+
+def test_transient_faults_are_tried_again(emulator: BigQuery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = made(emulator, tmp_path)
+    options = bench.stream.destination.model_copy(update={"retry": Retry(attempts=20, seconds=120)})
+    bench.stream = dataclasses.replace(bench.stream, destination=options)
+    with http_proxy(emulator.address) as proxy, monkeypatch.context() as patch:
+        patch.setenv("BIGQUERY_EMULATOR_HOST", proxy.address)
+        proxy.inject(Fault.CUT_AFTER, 15)
+        assert bench.run([usage(1, 2)])[0].delivered == 2
+        assert proxy.faults > 0
+    assert bench.ids() == [1, 2]
+
+
+def test_without_time_left_nothing_is_tried(bench: Bench) -> None:
+    rows = usage(1)
+    destination = bench.destination()
+    lane = destination.deliver_lane(
+        [(bench.part(0, WRITER, rows), Selection(rows))], bench.stream, bench.output, time.monotonic() - 1
+    )
+    ((_, outcome),) = lane
+    destination.close()
+    assert outcome.failure is not None
+    assert outcome.failure.error == "there was no time left to deliver"
+    assert bench.jobs() == []
+
+
+def test_a_table_gets_the_columns_that_it_lacks(bench: Bench) -> None:
+    client = bench.emulator.client()
+    client.query_and_wait(f"CREATE TABLE `{bench.table}` (hour TIMESTAMP, usage_id INT64, writer STRING, mine STRING)")
+    client.query_and_wait(f"INSERT INTO `{bench.table}` (mine) VALUES ('kept')")
+    (outcome,) = bench.run([usage(1)])
+    assert outcome.delivered == 1
+    names = [field.name for field in client.get_table(bench.table).schema]
+    assert names[:4] == ["hour", "usage_id", "writer", "mine"]
+    assert set(TABLES["usage"].schema.names) < set(names)
+    assert bench.emulator.rows(f"SELECT mine, cost FROM `{bench.table}` WHERE usage_id IS NULL") == [("kept", None)]
+
+
+def test_without_create_nothing_is_made(emulator: BigQuery, tmp_path: Path) -> None:
+    bench = made(emulator, tmp_path, create=False)
+    (outcome,) = bench.run([usage(1)])
+    assert outcome.failure is not None
+    assert outcome.failure.error == f"BigQuery table {bench.table} is missing"
+    client = emulator.client()
+    client.query_and_wait(f"CREATE TABLE `{bench.table}` (hour TIMESTAMP, usage_id INT64, writer STRING)")
+    (outcome,) = bench.run([usage(1)])
+    assert outcome.failure is not None
+    assert "lacks columns: start_time, end_time" in outcome.failure.error
+    assert len(client.get_table(bench.table).schema) == 3
+
+
+def test_the_preflight_looks_and_changes_nothing(emulator: BigQuery, tmp_path: Path) -> None:
+    bench = made(emulator, tmp_path)
+    destination = bench.destination()
+    assert destination.preflight(bench.stream, bench.output) is None
+    destination.close()
+    with pytest.raises(NotFound):
+        emulator.client().get_table(bench.table)
+    options = BigQueryOptions(project=PROJECT, dataset="nowhere", retry=ONCE)
+    bench.stream = dataclasses.replace(bench.stream, destination=options)
+    destination = bench.destination()
+    failure = destination.preflight(bench.stream, bench.output)
+    destination.close()
+    assert failure is not None
+    assert failure.kind is FailureKind.MISCONFIGURED
+    assert "notFound 404" in failure.error
+    assert failure.remedy.startswith("create the dataset")
+
+
+def test_files_may_be_staged_in_cloud_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with storage_emulator("staging") as store, bigquery_emulator(store.environment) as emulator:
+        emulator.create_dataset("iot")
+        for name, value in {**store.environment, **emulator.environment}.items():
+            monkeypatch.setenv(name, value)
+        bench = made(emulator, tmp_path, staging="gs://staging/loads")
+        assert bench.run([usage(1, 2)])[0].delivered == 2
+        assert bench.ids() == [1, 2]
+        assert store.objects() == {}
+
+
+def test_rows_of_the_other_method_are_replaced_by_a_run_and_stay_beside_what_waited(bench: Bench) -> None:
+    loaded = bench.run([usage(1)])
+    table = f"`{bench.table}`"
+    written = f"INSERT INTO {table} (hour, usage_id, writer) SELECT hour, usage_id + 10, writer FROM {table}"
+    bench.emulator.client().query_and_wait(written)
+    committed(bench, *loaded)
+    bench.run([usage(2)], waited=True)
+    assert bench.ids() == [1, 2, 11]
+    destination = bench.destination()
+    assert destination.sweep(bench.stream, bench.output, WRITER, (), [loaded[0].files[0].path]) is None
+    destination.close()
+    assert bench.ids() == [11]
+    bench.run([usage(3)])
+    assert bench.ids() == [3]
+
+
+def test_without_the_extra_it_says_what_to_install(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "google.cloud.bigquery", None)
+    monkeypatch.delattr("google.cloud.bigquery")
+    with pytest.raises(MissingExtraError, match=r"google-cloud-bigquery is not installed.*\[gcp\]"):
+        bench.destination()
+
+
+def test_a_sample_is_loaded_and_deleted_again(bench: Bench) -> None:
+    rows = usage(1, writer="test")
+    destination = bench.destination()
+    answer = destination.try_out(bench.part(0, "test", rows), rows, bench.stream, bench.output)
+    destination.close()
+    assert answer.failure is None
+    assert answer.said == f"loaded 1 row into {bench.table}, and deleted it"
+    assert bench.ids("test") == []
+
+
+def test_large_days_are_written_by_row_groups(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "ROW_GROUP", 100)
+    groups: list[int] = []
+    write = pyarrow.parquet.ParquetWriter.write_batch
+    monkeypatch.setattr(
+        pyarrow.parquet.ParquetWriter,
+        "write_batch",
+        lambda self, batch: (groups.append(batch.num_rows), write(self, batch))[1],
+    )
+    outcomes = bench.run([usage(*range(130)), usage(*range(130, 250))])
+    assert [each.delivered for each in outcomes] == [130, 120]
+    assert groups == [100, 100, 50]
+    assert bench.ids() == list(range(250))
+
+
+@pytest.mark.parametrize(
+    ("given", "mistake"),
+    [
+        ({"exactly_once": True}, "exactly_once: is for method storage_write"),
+        ({"shards": 2}, "shards: is for method storage_write"),
+        ({"method": "storage_write", "staging": "gs://b"}, "staging: is for method load"),
+        ({"table": "a.b"}, "table: "),
+        ({"project": "a`; DROP"}, "project: "),
+    ],
+)
+def test_mistakes_in_options(given: dict[str, Any], mistake: str) -> None:
+    with pytest.raises(ValidationError) as raised:
+        BigQueryOptions(**{"project": PROJECT, "dataset": "iot", **given})
+    assert any(
+        f"{'.'.join(map(str, each['loc']))}: {each['msg']}".startswith(mistake) for each in raised.value.errors()
+    )
+
+
+def test_mistakes_of_streams(emulator: BigQuery, tmp_path: Path) -> None:
+    stream = made(emulator, tmp_path).stream
+    assert BigQueryDestination.validate(stream) == []
+    wrong = dataclasses.replace(stream, shape="emnify")
+    assert BigQueryDestination.validate(wrong) == [
+        "takes the columns of the stream's table, not shape emnify: leave shape out"
+    ]
+    other = dataclasses.replace(stream, destination=stream.destination.model_copy(update={"table": stream.name}))
+    dashed = dataclasses.replace(stream, name="a-b")
+    assert BigQueryDestination.place(dashed) == f"bigquery://{PROJECT}.iot.a_b"
+    assert BigQueryDestination.place(other) == f"bigquery://{PROJECT}.iot.{stream.name}"

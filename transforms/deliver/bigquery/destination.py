@@ -167,7 +167,7 @@ class BigQueryDestination(PushedDestination[BigQueryOptions]):
         parts: Iterable[tuple[Part, Selection]],
         stream: StreamDefinition,
         until: float | None,
-        kept_of: Callable[[Content], Collection[int] | None],
+        kept_of: Callable[[Content], Collection[int | None] | None],
     ) -> Iterator[tuple[Part, Outcome]]:
         """Gathers the parts by writer and day, and loads each as a whole, up to the first failure."""
         target = target_of(stream)
@@ -287,13 +287,13 @@ class BigQueryDestination(PushedDestination[BigQueryOptions]):
         old = set(before)
         if noted in storage.list_files(storage.join(output, DIRECTORY, stream.name)):
             old.update(json.loads(storage.read(noted)))
-        kept: dict[tuple[str, int], set[int]] = {}
+        kept: dict[tuple[str, int], set[int | None]] = {}
         for table, day, _, load in filter(None, map(parsed, listed)):
-            kept.setdefault((table, day), set()).add(load)
+            kept.setdefault((table, day), {None}).add(load)
         stale = {found[:2] for found in map(parsed, old - set(listed)) if found is not None}
         for table, day in sorted(stale):
             failure = until_settled(
-                partial(self._loader.remove, table, writer, day, kept.get((table, day), ())), self.options.retry
+                partial(self._loader.remove, table, writer, day, kept.get((table, day), {None})), self.options.retry
             )
             if failure is not None:
                 storage.publish(noted, json.dumps(sorted(old - set(listed))).encode())
@@ -346,7 +346,7 @@ def _of_content(stream: StreamDefinition, table: str) -> Failure | None:
     )
 
 
-def _kept(output: str, target: Target, content: Content) -> Collection[int]:
+def _kept(output: str, target: Target, content: Content) -> Collection[int | None]:
     """The loads that count beside what waited: those that the writer's ledger lists. Beside what a run brings: none."""
     if not content.parts[0].waited:
         return ()
@@ -355,4 +355,5 @@ def _kept(output: str, target: Target, content: Content) -> Collection[int]:
 
     day = day_of(content.parts[0].hour)
     listed = [parsed(file.path) for file in listed_files(output, content.writer)]
-    return {found[3] for found in listed if found is not None and found[:3] == (target.name, day, content.writer)}
+    counting = (target.name, day, content.writer)
+    return {None, *(found[3] for found in listed if found is not None and found[:3] == counting)}

@@ -16,7 +16,9 @@ that: beside it counts what the writer's ledger lists of the stream and day, and
 - the stream was paused, or BigQuery was away, when B was to replace A: B waits in the spool, the ledger of B lists no
   load, and A is deleted when B is delivered from there;
 - a delivery from the spool is killed before it is settled: the ledger does not list its load, and the next delivery
-  finds exactly it, or deletes it where the rows that wait have changed since.
+  finds exactly it, or deletes it where the rows that wait have changed since;
+- the method was changed: rows of the other method have no ``load_id``. A run replaces them as it does loads, but beside
+  what waited they stay, since no ledger tells whether they count.
 """
 
 from __future__ import annotations
@@ -76,7 +78,9 @@ class Loader:
     def __init__(self, client: bigquery.Client, tables: Tables, options: BigQueryOptions):
         self._client, self._tables, self._options = client, tables, options
 
-    def put(self, target: Target, day: int, writer: str, file: File, kept: Collection[int] | None) -> Failure | None:
+    def put(
+        self, target: Target, day: int, writer: str, file: File, kept: Collection[int | None] | None
+    ) -> Failure | None:
         """One attempt to have a load, and the loads that are kept, as the only rows of a writer and day.
 
         Args:
@@ -84,7 +88,8 @@ class Loader:
           day: the day.
           writer: whose rows they are.
           file: the file.
-          kept: loads that count beside it; None: leave whatever is there.
+          kept: loads that count beside it, None among them standing for rows that were written row by row; no
+            collection: leave whatever is there.
         """
         try:
             failure = self._tables.ready(target)
@@ -95,7 +100,7 @@ class Loader:
                 self._tables.forget(target)
             return failure
 
-    def remove(self, table: str, writer: str, day: int, kept: Collection[int]) -> Failure | None:
+    def remove(self, table: str, writer: str, day: int, kept: Collection[int | None]) -> Failure | None:
         """One attempt to delete a writer's rows of a day, those of some loads apart."""
         from google.api_core.exceptions import NotFound
 
@@ -107,15 +112,16 @@ class Loader:
             return errors.of_error(f"BigQuery table {table}", error)
         return None
 
-    def _put(self, target: Target, day: int, writer: str, file: File, kept: Collection[int] | None) -> Failure | None:
+    def _put(
+        self, target: Target, day: int, writer: str, file: File, kept: Collection[int | None] | None
+    ) -> Failure | None:
         location = self._tables.location(target)
         found = self._own(target, day, writer)
         whole = found.get(file.load) == file.stored.row_count
-        counted = {file.load} if whole else set()
         if kept is not None:
-            counted |= set(kept) - {file.load}
-            if set(found) - counted:
-                self._tables.delete(target.name, writer, day, [load for load in counted if load is not None], location)
+            counted = {*kept, file.load} if whole else {*kept} - {file.load}
+            if found.keys() - counted:
+                self._tables.delete(target.name, writer, day, counted, location)
         return None if whole else self._load(target, day, writer, file)
 
     def _own(self, target: Target, day: int, writer: str) -> dict[int | None, int]:

@@ -202,25 +202,28 @@ class Tables:
         parameters = [bigquery.ArrayQueryParameter("writers", "STRING", sorted(writers))]
         return {(writer, day, load): count for writer, day, load, count in self._query(sql, parameters, None)}
 
-    def delete(self, table: str, writer: str, day: int, kept: Collection[int], location: str | None = None) -> None:
+    def delete(
+        self, table: str, writer: str, day: int, kept: Collection[int | None], location: str | None = None
+    ) -> None:
         """Deletes a writer's rows of a day, those of some loads apart. Rows of other writers stay.
 
         Args:
           table: ``project.dataset.table``.
           writer: whose rows.
           day: days since 1970-01-01, UTC.
-          kept: loads whose rows stay.
+          kept: loads whose rows stay; None among them: and rows that were written row by row.
           location: where it lies.
         """
         from google.cloud import bigquery
 
-        sql = (
-            f"DELETE FROM `{table}` WHERE writer = @writer AND hour >= @start AND hour < @next "
-            f"AND ({LOAD_ID} IS NULL OR {LOAD_ID} NOT IN UNNEST(@kept))"
-        )
+        # Spelled out: whether null is in an empty list is seen differently.
+        others = f"({LOAD_ID} IS NOT NULL AND {LOAD_ID} NOT IN UNNEST(@kept))"
+        if None not in kept:
+            others = f"({LOAD_ID} IS NULL OR {others})"
+        sql = f"DELETE FROM `{table}` WHERE writer = @writer AND hour >= @start AND hour < @next AND {others}"
         parameters = [
             bigquery.ScalarQueryParameter("writer", "STRING", writer),
-            bigquery.ArrayQueryParameter("kept", "INT64", sorted(kept)),
+            bigquery.ArrayQueryParameter("kept", "INT64", sorted(load for load in kept if load is not None)),
             *_day(day),
         ]
         self._query(sql, parameters, location)
