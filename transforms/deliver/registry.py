@@ -8,6 +8,7 @@ from typing import Any
 from schemas.destinations import DestinationOptions
 from transforms.deliver import formats
 from transforms.deliver.bigquery import BigQueryDestination
+from transforms.deliver.datadog import DatadogDestination
 from transforms.deliver.destination import Destination, Kind, StreamDefinition
 from transforms.deliver.eventhubs import EventHubsDestination
 from transforms.deliver.files import FilesDestination
@@ -22,6 +23,7 @@ from transforms.deliver.webhook import WebhookDestination
 
 DESTINATIONS: dict[str, type[Destination[Any]]] = {
     "bigquery": BigQueryDestination,
+    "datadog": DatadogDestination,
     "eventhubs": EventHubsDestination,
     "files": FilesDestination,
     "gcs": GcsDestination,
