@@ -30,7 +30,7 @@ endef
 
 .PHONY: help
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-18s %s\n", $$1, $$2 }'
 
 $(VENV)/.made:
 	@[ -n "$(PYTHON)" ] || { echo "No Python 3.11 or newer that can make a virtual environment was found."; \
@@ -76,6 +76,10 @@ test: $(VENV)/.dev  ## run every test
 .PHONY: test-fast
 test-fast: $(VENV)/.dev  ## run the tests of the inner loop (under 3 minutes)
 	@$(PYTEST) -m "not slow"
+
+.PHONY: test-destinations
+test-destinations: $(VENV)/.dev  ## run the contract and the faults of all destinations, against their servers (part of test)
+	@$(PYTEST) tests/destinations
 
 .PHONY: lint
 lint: $(VENV)/.dev  ## check style and layout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from unittest import mock
 
 import pyarrow as pa
 
@@ -12,6 +13,7 @@ from transforms.deliver.answer import Answer
 from transforms.deliver.destination import Outcome
 from transforms.deliver.failures import Failure, FailureKind
 from transforms.deliver.parts import Part
+from transforms.deliver.push import lane
 from transforms.deliver.push.batch import Batch, Limits
 from transforms.deliver.push.breaker import CircuitBreaker
 from transforms.deliver.push.lane import deliver_lane
@@ -128,10 +130,11 @@ def numbered_parts(sizes: Sequence[int]) -> list[tuple[Part, pa.RecordBatch]]:
 
 
 def deliver(
-    parts: Sequence[tuple[Part, pa.RecordBatch]], sender: Sender, limits: Limits = WIDE
+    parts: Iterable[tuple[Part, pa.RecordBatch]], sender: Sender, limits: Limits = WIDE, ahead: bool = False
 ) -> list[tuple[Part, Outcome]]:
-    """Delivers parts as one lane."""
-    return list(deliver_lane(((part, Selection(rows)) for part, rows in parts), Stream(), limits, sender))
+    """Delivers parts as one lane, which makes the next batch while a request is under way, or does not."""
+    with mock.patch.object(lane, "AHEAD", 1 if ahead else limits.records + 1):
+        return list(deliver_lane(((part, Selection(rows)) for part, rows in parts), Stream(), limits, sender))
 
 
 def ids_of(rows: pa.RecordBatch) -> list[int]:

@@ -93,9 +93,9 @@ def check_requests(receiver: Receiver, limits: Limits, retry: Retry) -> None:
         assert request.at - receiver.requests[first].at <= retry.seconds
 
 
-@given(sizes=SIZES, limits=LIMITS, script=st.lists(WHOLE | SINGLE, max_size=25), longer=st.data())
+@given(sizes=SIZES, limits=LIMITS, script=st.lists(WHOLE | SINGLE, max_size=25), longer=st.data(), ahead=st.booleans())
 def test_each_record_is_exactly_one_of_delivered_dead_waiting(
-    sizes: list[int], limits: Limits, script: list[Scripted], longer: st.DataObject
+    sizes: list[int], limits: Limits, script: list[Scripted], longer: st.DataObject, ahead: bool
 ) -> None:
     clock = Clock()
     parts, first = [], 1
@@ -104,7 +104,7 @@ def test_each_record_is_exactly_one_of_delivered_dead_waiting(
         parts.append((part_of(pane=pane), usage(range(first, first + size), more)))
         first += size
     receiver = Receiver(clock, script)
-    found = fates(parts, deliver(parts, sender_to(receiver, clock, RETRY), limits))
+    found = fates(parts, deliver(parts, sender_to(receiver, clock, RETRY), limits, ahead))
     assert sorted(receiver.taken) == found["delivered"]
     assert sorted(sum(found.values(), [])) == list(range(1, first))
     check_requests(receiver, limits, RETRY)
@@ -112,12 +112,14 @@ def test_each_record_is_exactly_one_of_delivered_dead_waiting(
         assert request.ids == sorted(request.ids)
 
 
-@given(sizes=SIZES, limits=LIMITS, script=st.lists(WHOLE, max_size=25))
-def test_what_is_taken_is_in_order_of_the_rows(sizes: list[int], limits: Limits, script: list[Scripted]) -> None:
+@given(sizes=SIZES, limits=LIMITS, script=st.lists(WHOLE, max_size=25), ahead=st.booleans())
+def test_what_is_taken_is_in_order_of_the_rows(
+    sizes: list[int], limits: Limits, script: list[Scripted], ahead: bool
+) -> None:
     clock = Clock()
     parts = numbered_parts(sizes)
     receiver = Receiver(clock, script)
-    found = fates(parts, deliver(parts, sender_to(receiver, clock, RETRY), limits))
+    found = fates(parts, deliver(parts, sender_to(receiver, clock, RETRY), limits, ahead))
     assert receiver.taken == sorted(receiver.taken) == found["delivered"]
     # What waits comes after all that was taken: nothing overtakes it.
     assert not found["waiting"] or max(found["delivered"], default=0) < min(found["waiting"])
@@ -193,6 +195,25 @@ def test_a_dead_letter_says_why_without_secrets() -> None:
     (letter,) = outcome.dead_letters
     assert "eyJhbGci" not in letter.message and letter.message.startswith("refused")
     assert (letter.reason, letter.feed, letter.source_file) == ("delivery_rejected", 1, "usage.ndjson")
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_memory_is_bounded_whatever_the_length_of_the_lane(ahead: bool) -> None:
+    clock = Clock()
+    used: list[int] = []
+
+    def decide(ids: list[int]) -> Answer:
+        used.append(pa.total_allocated_bytes())
+        return Answer()
+
+    def parts() -> Iterator[tuple[Part, pa.RecordBatch]]:
+        for pane in range(60):
+            yield part_of(pane=pane), usage(range(pane * 2_000, (pane + 1) * 2_000))
+
+    one = usage(range(2_000)).nbytes
+    before = pa.total_allocated_bytes()
+    deliver(parts(), sender_to(Receiver(clock, decide=decide), clock), Limits(500, 10**7, 10**6), ahead)
+    assert len(used) == 240 and max(used) - before < 6 * one
 
 
 @pytest.mark.parametrize("sizes", [[], [5_000], [2_048, 1], [2_047, 2]])
