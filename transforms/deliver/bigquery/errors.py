@@ -6,6 +6,7 @@ Texts of BigQuery are told only where they name resources and rights: others may
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 from transforms.dead_letters import scrub
@@ -32,6 +33,9 @@ _REMEDIES = {
 _BY_STATUS = {400: "invalid", 401: "accessDenied", 403: "accessDenied", 404: "notFound"}
 _NAMES_RESOURCES = ("accessDenied", "notFound", "quotaExceeded", "billingNotEnabled")
 _LATER = "deliver what is pending when BigQuery answers again"
+_REQUEST = re.compile(r"^[A-Z]+ https?://\S+: ")
+"""What the client puts before BigQuery's own words."""
+
 _SAID = 300
 
 
@@ -85,7 +89,7 @@ def of_reason(where: str, reason: str, said: str = "", status: int | None = None
       status: the HTTP status.
     """
     told = " ".join(filter(None, (reason, str(status) if status else "")))
-    words = " ".join(scrub(said.encode()).decode(errors="replace").split())[:_SAID]
+    words = " ".join(scrub(_REQUEST.sub("", said).encode()).decode(errors="replace").split())[:_SAID]
     text = f"{where}: {told or 'an error'}" + (f": {words}" if words and reason in _NAMES_RESOURCES else "")
     passing = reason in _PASSING or (not reason and (status is None or status >= 500 or status in (408, 429)))
     if passing or status is not None and status >= 500:
