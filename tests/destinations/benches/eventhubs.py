@@ -16,6 +16,7 @@ class EventHubsBench(KafkaBench):
     password: ClassVar[str] = (
         "Endpoint=sb://acme.servicebus.windows.net/;SharedAccessKeyName=send;SharedAccessKey=c2VjcmV0LWtleQ=="
     )
+    wrong_password: ClassVar[str] = password.replace("c2VjcmV0", "d3Jvbmct")
     secret: ClassVar[str] = "EVENTHUBS_CONNECTION_STRING"
 
     def options(self, stream: str, content: str = "events") -> dict[str, Any]:

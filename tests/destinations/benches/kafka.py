@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 from confluent_kafka.admin import (
     AclBindingFilter,
@@ -24,15 +26,21 @@ from tests.servers.proxy import Fault, TcpFault
 _OF_CONNECTIONS = {Fault.HANG: TcpFault.HANG, Fault.CUT_BEFORE: TcpFault.CUT, Fault.UNAVAILABLE: TcpFault.REFUSE}
 _PERIOD = 4.0
 """Seconds from one fault to the next, where it does not last."""
+_CUTS = 1.5
+"""Seconds from one cut of all connections to the next."""
 
 
 class KafkaBench(Bench):
     """Topics of two partitions. A receiver drops repeats by ``record_id``, which is each record's delivery id."""
 
     type: ClassVar[str] = "kafka"
-    faults: ClassVar[frozenset[Fault]] = frozenset(_OF_CONNECTIONS) | {Fault.FORBIDDEN}
+    faults: ClassVar[frozenset[Fault]] = frozenset(
+        {*_OF_CONNECTIONS, Fault.CUT_AFTER, Fault.UNAUTHORISED, Fault.FORBIDDEN}
+    )
+    no_fault: ClassVar[str] = "brokers have no such answer"
     user: ClassVar[str] = "streamer"
     password: ClassVar[str] = "correct-horse-battery-staple"
+    wrong_password: ClassVar[str] = "incorrect-horse"
     secret: ClassVar[str] = "KAFKA_PASSWORD"
 
     def __enter__(self) -> KafkaBench:
@@ -75,25 +83,39 @@ class KafkaBench(Bench):
 
     @contextmanager
     def fault(self, fault: Fault, percent: float = 100.0) -> Iterator[None]:
-        """`percent` is the share of the time, since what goes over a connection are no single requests."""
-        if fault is Fault.FORBIDDEN:
-            assert percent == 100, "a right is given, or it is not"
-            self.broker.deny_writes("*")
-            try:
-                yield
-            finally:
-                self._allow_writes()
-            return
+        """`percent` is the share of the time, since what goes over a connection are no single requests. CUT_AFTER cuts
+        the connections every 1.5 s, whatever is under way.
+        """
+        with ExitStack() as stack:
+            if fault is Fault.UNAUTHORISED:
+                stack.enter_context(patch.dict(os.environ, {self.secret: self.wrong_password}))
+            elif fault is Fault.FORBIDDEN:
+                stack.callback(self._allow_writes)
+                self.broker.deny_writes("*")
+            else:
+                stack.callback(self.broker.inject, TcpFault.NONE)
+                stack.enter_context(self._disturbed(fault, percent / 100))
+            yield
+
+    @contextmanager
+    def _disturbed(self, fault: Fault, share: float) -> Iterator[None]:
         over = threading.Event()
-        disturbing = threading.Thread(target=self._disturb, args=(_OF_CONNECTIONS[fault], percent / 100, over))
-        self.broker.inject(_OF_CONNECTIONS[fault])
+        if fault is Fault.CUT_AFTER:
+            disturbing = threading.Thread(target=self._cut, args=(over,))
+        else:
+            self.broker.inject(_OF_CONNECTIONS[fault])
+            disturbing = threading.Thread(target=self._disturb, args=(_OF_CONNECTIONS[fault], share, over))
         disturbing.start()
         try:
             yield
         finally:
             over.set()
             disturbing.join()
-            self.broker.inject(TcpFault.NONE)
+
+    def _cut(self, over: threading.Event) -> None:
+        while not over.wait(_CUTS):
+            for proxy in self.broker.proxies:
+                proxy.cut()
 
     def _disturb(self, fault: TcpFault, share: float, over: threading.Event) -> None:
         """From the second period on: the first fault is there when this begins."""
