@@ -57,12 +57,12 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(VENV)/.made
 install: $(VENV)/.dev  ## make the virtual environment with everything for development
 
 .PHONY: run
-run: $(VENV)/.run  ## simulate two days of a fleet, run the job on it with three streams, show the outcome
+run: $(VENV)/.run  ## simulate two days of a fleet, run the job on it with five destinations, show the outcome
 	@rm -rf $(FEED) $(OUTPUT)
 	@echo; echo "1. Two days of $(DEVICES) devices, with duplicates, malformed and late records → $(FEED)"
 	@$(BIN)/data-streamer simulate --devices=$(DEVICES) --days=2 --seed=1 --duplicates=0.02 --malformed=0.01 --late=0.05 --output=$(FEED)
-	@echo; echo "2. The job: streams, warehouse and report → $(OUTPUT)"
-	@$(BIN)/data-streamer run --events='$(FEED)/events/*/*' --usage='$(FEED)/usage/*/*' --streams=examples/streams.yaml --output=$(OUTPUT)
+	@echo; echo "2. The job: five streams to five destinations, warehouse and report → $(OUTPUT)"
+	@$(BIN)/python -m examples.demo --events='$(FEED)/events/*/*' --usage='$(FEED)/usage/*/*' --output=$(OUTPUT)
 	@echo; echo "What next"
 	@echo "  source $(BIN)/activate"
 	@echo "  data-streamer audit $(OUTPUT)     # prove that nothing was lost"
@@ -118,7 +118,7 @@ lock: $(VENV)/.made  ## resolve the dependencies of pyproject.toml again
 	@compile() { $(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" "$$@"; }; \
 	ours() { compile pyproject.toml --python-version 3.11 "$$@"; }; \
 	ours --extra dev -o requirements/dev.txt; \
-	ours --constraint requirements/dev.txt -o requirements/run.txt; \
+	ours --constraint requirements/dev.txt --extra demo -o requirements/run.txt; \
 	ours --constraint requirements/dev.txt --extra aws --extra datadog --extra gcp --extra kafka -o requirements/dataflow.txt; \
 	compile requirements/bigquery-emulator.in --python-version 3.13 -o requirements/bigquery-emulator.txt
 
