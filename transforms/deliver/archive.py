@@ -282,11 +282,12 @@ class ArchiveDestination(Destination[Options], abc.ABC):
         """
         del output
         template = layout.complete(f"{self.scheme}://{self.options.bucket}/{self.options.prefix}")
-        root = layout.root(template, stream.name, stream.content)
+        # As far as it is the same for all files of the stream: no more of the bucket is listed than has to be.
+        fixed, _, _ = layout.of_stream(template, stream.name, stream.content).partition("{")
         own = storage.parts_of(writer)
         stale = {path for path in before if path not in listed}
         try:
-            found = self._store.list_objects(f"{root}/")
+            found = self._store.list_objects(fixed)
             stale.update(path for path in found if path not in listed and own(_as_part(path)))
         except ObjectStoreError as error:
             if is_transient(error.failure):

@@ -49,7 +49,7 @@ class GcsDestination(ArchiveDestination[GcsOptions]):
     Throttling, time-outs and 5xx are tried again with back-off (``Retry-After`` is heeded). Missing rights, bucket or
     credentials turn the stream to error, and its records stay pending. Rights needed: ``storage.objects.create`` and
     ``.delete`` (to replace), which are asked for before a run; ``.list`` to remove old files (without it a warning says
-    that they stay); ``.get`` for `audit`. Credentials are the worker's application default ones.
+    that they may stay); ``.get`` for `audit`. Credentials are the worker's application default ones.
 
     Limits: one write per second to the same object name (Cloud Storage documentation, Quotas), which only retries meet.
     """
