@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 import polars as pl
@@ -20,7 +19,7 @@ from transforms.deliver.answer import Answer
 from transforms.deliver.destination import StreamDefinition
 from transforms.deliver.failures import Failure, FailureKind, MissingExtraError, of_http_status
 from transforms.deliver.push.batch import Batch, Limits
-from transforms.deliver.push.http import of_error, pool_manager, retry_after, told
+from transforms.deliver.push.http import of_error, pool_manager, retry_after, told, wrong_address
 from transforms.deliver.push.options import PushOptions
 from transforms.deliver.push.pushed import PushedDestination
 
@@ -98,14 +97,17 @@ class DatadogOptions(PushOptions):
     service: str | None = Field(default=None, min_length=1, description="service of the logs; default: the stream.")
     timeout: float = Field(default=20, ge=1, le=30, description="Most seconds that a request and its answer take.")
     endpoint: str | None = Field(
-        default=None, description="Address to send to instead of the region's: http(s)://HOST:PORT of a proxy."
+        default=None,
+        description="Address of a proxy to send to instead of the region's: https://HOST:PORT (http://… only to this "
+        "machine or a private network).",
     )
 
     @field_validator("endpoint")
     @classmethod
     def _check_endpoint(cls, endpoint: str | None) -> str | None:
-        if endpoint is not None and (urlsplit(endpoint).scheme not in ("http", "https") or "@" in endpoint):
-            raise PydanticCustomError("url", "must be http(s)://HOST:PORT, without user and password")
+        wrong = None if endpoint is None else wrong_address(endpoint)
+        if wrong is not None:
+            raise PydanticCustomError("url", "{wrong}", {"wrong": wrong})
         return endpoint
 
 
@@ -122,9 +124,9 @@ class DatadogDestination(PushedDestination[DatadogOptions]):
     points as binary fractions of 64 bits.
 
     Guarantee: at least once, in order within a shard. A log that is sent twice lies there twice, with the same
-    ``delivery_id``; of points with the same metric, tags and second Datadog keeps the last, so repeats do not count
-    twice, and two records of one second in different requests count once unless a tag tells them apart
-    (``session_id``). `audit` can check receipts only.
+    ``delivery_id``; of points with the same metric, tags and second Datadog keeps the last (as its documentation has
+    it; it cannot be tried without an account), so repeats do not count twice, and two records of one second in
+    different requests count once unless a tag tells them apart (``session_id``). `audit` can check receipts only.
 
     Limits (Datadog's API reference): logs: 1,000 entries and 5 MB a request, 1 MB an entry; a record of more than a
     sixth of that is a dead letter, because an entry may come to six times its bytes, and would be cut. Series: 5 MB a
@@ -267,15 +269,12 @@ def series(rows: pa.RecordBatch, options: DatadogOptions) -> list[dict[str, Any]
         by = [*names, "currency"] if metric == "endpoint.cost" else names
         points = frame.filter(pl.col(metric).is_not_null()).group_by([*by, "seconds"], maintain_order=True)
         summed = points.agg(pl.col(metric).sum().cast(pl.Float64)).sort("seconds", maintain_order=True)
-        for key, group in summed.group_by(by, maintain_order=True):
+        for *values, seconds, sums in summed.group_by(by, maintain_order=True).agg("seconds", metric).iter_rows():
             found.append({
                 "metric": metric,
                 "type": _COUNT,
-                "points": [
-                    {"timestamp": seconds, "value": value}
-                    for seconds, value in zip(group["seconds"], group[metric], strict=True)
-                ],
-                "tags": _tags(by, key, options.tags),
+                "points": [{"timestamp": at, "value": value} for at, value in zip(seconds, sums, strict=True)],
+                "tags": _tags(by, values, options.tags),
             })  # fmt: skip
     return found
 

@@ -6,12 +6,10 @@ import base64
 import binascii
 import hashlib
 import hmac
-import ipaddress
 import re
 import time
 from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 import polars as pl
 import pyarrow as pa
@@ -25,7 +23,7 @@ from transforms.deliver.answer import Answer
 from transforms.deliver.destination import StreamDefinition
 from transforms.deliver.failures import Failure, FailureKind, SetupError
 from transforms.deliver.push.batch import Batch, Limits
-from transforms.deliver.push.http import HttpClient, origin, told
+from transforms.deliver.push.http import HttpClient, origin, told, wrong_address
 from transforms.deliver.push.options import PushOptions
 from transforms.deliver.push.pushed import PushedDestination
 
@@ -40,9 +38,6 @@ _OWN_HEADERS = ("content-type", "content-encoding", "content-length", "host", "w
                 "webhook-signature", "transfer-encoding", "connection")  # fmt: skip
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_TEXT = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_NEAR = (".internal", ".local", ".localhost", ".svc", ".home.arpa", ".test")
-"""Ends of names that never lie in the public network."""
-
 _KEY_PREFIX, _KEY_BYTES = "whsec_", range(24, 65)
 """How a signing key is written, and its sizes (Standard Webhooks, specification 1.0)."""
 
@@ -80,7 +75,7 @@ class WebhookOptions(PushOptions):
     @field_validator("url")
     @classmethod
     def _check_url(cls, url: str | SecretReference) -> str | SecretReference:
-        wrong = None if isinstance(url, SecretReference) else _wrong_address(url)
+        wrong = None if isinstance(url, SecretReference) else wrong_address(url)
         if wrong is not None:
             raise PydanticCustomError("url", "{wrong}", {"wrong": wrong})
         return url
@@ -233,36 +228,11 @@ def cloud_events(batch: Batch) -> pl.Series:
     return frame.select(event.alias("event")).to_series()
 
 
-def _wrong_address(url: str) -> str | None:
-    """What is wrong with an address; None if nothing is."""
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018  raises where it is no number
-    except ValueError:
-        return "must be https://HOST/PATH"
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return "must be https://HOST/PATH"
-    if parts.username or parts.password:
-        return "must not hold a user or password: use the header Authorization"
-    if parts.scheme == "http" and not _is_near(parts.hostname):
-        return "must be https://…: http:// is only for this machine and private networks"
-    return None
-
-
-def _is_near(host: str) -> bool:
-    """Whether a host lies on this machine or in a private network, as far as its name says."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return "." not in host or host.endswith(_NEAR)
-    return address.is_private or address.is_loopback or address.is_link_local
-
-
 def _address(url: str | SecretReference) -> str:
     if isinstance(url, str):
         return url
     found = url.resolve()
-    wrong = _wrong_address(found)
+    wrong = wrong_address(found)
     if wrong is not None:
         raise SecretError(f"the address in {url} {wrong}")
     return found

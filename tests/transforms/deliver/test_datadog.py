@@ -261,8 +261,10 @@ def test_mistakes_are_found_before_the_run(monkeypatch: pytest.MonkeyPatch) -> N
     ]
     with pytest.raises(ValidationError, match="given by reference"):
         DatadogOptions(api_key=KEY)
-    with pytest.raises(ValidationError, match="without user and password"):
+    with pytest.raises(ValidationError, match="must not hold a user or password"):
         stream_to("https://user:word@example.com")
+    with pytest.raises(ValidationError, match="http:// is only for this machine"):
+        stream_to("http://example.com")
     monkeypatch.delenv("DATADOG_KEY")
     with pytest.raises(SecretError, match="DATADOG_KEY"):
         DatadogDestination(stream.destination).setup()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import ipaddress
 import socket
 import ssl
 import time
@@ -27,6 +28,10 @@ _CONNECT = 10.0
 
 _TLS_PIECE = 16_384
 """Bytes of a TLS record: what is sent under one time-out."""
+
+
+_NEAR = (".internal", ".local", ".localhost", ".svc", ".home.arpa", ".test")
+"""Ends of names that never lie in the public network."""
 
 
 class HttpClient:
@@ -194,6 +199,31 @@ def _left(until: float) -> float:
     if left <= 0:
         raise TimeoutError("timed out")
     return left
+
+
+def wrong_address(url: str) -> str | None:
+    """What is wrong with an address that a user gave, without repeating it; None if nothing is."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  raises where it is no number
+    except ValueError:
+        return "must be https://HOST/PATH"
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "must be https://HOST/PATH"
+    if parts.username or parts.password:
+        return "must not hold a user or password: use the header Authorization"
+    if parts.scheme == "http" and not _is_near(parts.hostname):
+        return "must be https://…: http:// is only for this machine and private networks"
+    return None
+
+
+def _is_near(host: str) -> bool:
+    """Whether a host lies on this machine or in a private network, as far as its name says."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith(_NEAR)
+    return address.is_private or address.is_loopback or address.is_link_local
 
 
 def told(url: str) -> str:
