@@ -35,8 +35,10 @@ class S3Destination(ArchiveDestination[S3Options]):
     Throttling, time-outs and 5xx are tried again with back-off. Missing rights, bucket or credentials turn the stream
     to error, and its records stay pending. Rights needed: ``s3:PutObject``; to remove old files ``s3:ListBucket``
     (without it a warning says that they may stay) and ``s3:DeleteObject`` (without it the stream is in error where
-    there are any); ``s3:GetObject`` for `audit`. With ``role_arn`` all is done in that role. Before a run it is asked whether the bucket is there (HeadBucket, which needs
-    ``s3:ListBucket``: a refusal is left to the first file); the right to write shows with the first file.
+    there are any); ``s3:GetObject`` for `audit`. With ``role_arn`` all is done in that role.
+
+    Before a run it is asked whether the bucket is there (HeadBucket, which needs ``s3:ListBucket``: a refusal is left
+    to the first file); the right to write shows with the first file.
 
     Limits: 5 GB for an object (Amazon S3 API reference, PutObject), which 100,000 entries do not reach.
     """
