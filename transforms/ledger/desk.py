@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 
 from transforms.ledger.books import Books
+from transforms.read.journal import Journal
+from transforms.read.subscriber import Subscriber
 from transforms.run import Run
 
 
@@ -13,22 +15,45 @@ class Desk:
 
     Attributes:
       books: its books.
+      journal: what was received and does not count yet; a job that reads no subscription has none.
+      subscribers: who reads the subscriptions, by their full names.
       draining: whether the job is about to stop: cells are flushed at their next look.
     """
 
-    def __init__(self, books: Books):
-        self.books = books
+    def __init__(self, books: Books, journal: Journal | None = None):
+        self.books, self.journal = books, journal
+        self.subscribers: dict[str, Subscriber] = {}
         self.draining = False
+        self._lock = threading.Lock()
+
+    def subscriber(self, subscription: str) -> Subscriber:
+        """Who reads a subscription, from the first time on that this is asked.
+
+        Raises:
+          MissingExtraError: Google's client is not installed.
+          SubscriptionError: there are no credentials.
+        """
+        with self._lock:
+            if subscription not in self.subscribers:
+                self.subscribers[subscription] = Subscriber(subscription)
+            return self.subscribers[subscription]
 
 
 _desks: dict[str, Desk] = {}
 _lock = threading.Lock()
 
 
-def open_desk(run: Run, books: Books) -> Desk:
-    """Opens the desk of a run; the launching process does, which is the worker as well."""
+def open_desk(run: Run, books: Books, journal: Journal | None = None) -> Desk:
+    """Opens the desk of a run; the launching process does, which is the worker as well.
+
+    What the books know as done, the journal does not replay; what the journal has no more, the books forget.
+    """
+    if journal is not None:
+        for segment in filter(books.is_done, sorted(journal.alive())):
+            journal.done(segment)
+        books.forgotten(journal.alive())
     with _lock:
-        desk = _desks[run.output] = Desk(books)
+        desk = _desks[run.output] = Desk(books, journal)
         return desk
 
 
