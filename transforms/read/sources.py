@@ -34,14 +34,21 @@ class ByteSource:
     Attributes:
       cut: why a gzip file could not be read to its end, else None. Known once `read` has returned less than asked for.
 
+    Args:
+      path: the file, or an open one.
+      gzip: whether it is compressed.
+      start: where to begin, in a plain file.
+
     Raises:
       OSError: the file cannot be opened or read.
     """
 
-    def __init__(self, path: str, gzip: bool, start: int = 0) -> None:
+    def __init__(self, path: str | BinaryIO, gzip: bool, start: int = 0) -> None:
         self.cut: str | None = None
         self._unread = b""
-        self._file: BinaryIO = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        self._file: BinaryIO = (
+            FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) if isinstance(path, str) else path
+        )
         if start:
             self._file.seek(start)
         self._members = _Members(self._file) if gzip else None

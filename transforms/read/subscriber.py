@@ -1,0 +1,275 @@
+"""Messages of a Pub/Sub subscription, fetched ahead by threads."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import tenacity
+
+from transforms.deliver.failures import FailureKind, MissingExtraError
+from transforms.deliver.pubsub import of_call_error
+
+PULL_MESSAGES = 1_000
+"""Messages of a pull at most (Pub/Sub: Quotas and limits, Resource limits); Google's emulator returns 100 at most."""
+
+ACKNOWLEDGE_AT_ONCE = 2_500
+"""Acknowledgements of a request: one has 512 KiB at most (Pub/Sub: Quotas and limits), an id 176 bytes."""
+
+AHEAD_MESSAGES, AHEAD_BYTES = 20_000, 32 << 20
+"""What is fetched ahead, a pull of each thread apart: more would only grow old here."""
+
+_PULL_TIMEOUT, _ACKNOWLEDGE_TIMEOUT = 30.0, 10.0
+_NOTHING_CAME = 0.05
+"""Seconds until the next pull after one that came back without messages: servers may answer so at once."""
+
+_BACK_OFF, _LONGEST_BACK_OFF = 0.25, 5.0
+_CHANNEL = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+)
+"""Otherwise a channel waits up to two minutes before it connects again, and fails all requests until then."""
+
+_REMEDIES = {
+    "NOT_FOUND": "create the subscription, or correct its name (projects/PROJECT/subscriptions/NAME)",
+    "PERMISSION_DENIED": "grant roles/pubsub.subscriber on the subscription to the account of this job",
+    "FAILED_PRECONDITION": "see that it is a pull subscription, neither push nor export, and not detached",
+    "INVALID_ARGUMENT": "correct its name: projects/PROJECT/subscriptions/NAME",
+    "UNIMPLEMENTED": "correct PUBSUB_EMULATOR_HOST: what answers there is no Pub/Sub",
+}
+_CREDENTIALS = "give this job application default credentials of Google Cloud (gcloud auth application-default login)"
+
+_logger = logging.getLogger(__name__)
+
+
+class SubscriptionError(Exception):
+    """A subscription cannot be read, and trying again would not help: what to do about it."""
+
+
+class Received(NamedTuple):
+    """A message: its payload, time of publication in microseconds (UTC), and what acknowledges it."""
+
+    data: bytes
+    published: int
+    ack_id: str
+
+
+class _Passing(Exception):
+    """A fault that may pass by itself."""
+
+
+class Subscriber:
+    """Fetches messages of one subscription ahead, and acknowledges what it is told to.
+
+    Messages that are fetched and not acknowledged come again, to this or another subscriber, after the subscription's
+    acknowledgement deadline. UNAVAILABLE, time-outs and the like are tried again for ever, with full jitter up to 5 s.
+    PUBSUB_EMULATOR_HOST is heeded; credentials are the application default credentials.
+
+    Args:
+      subscription: full name, ``projects/P/subscriptions/S``.
+      threads: pulls at the same time.
+
+    Attributes:
+      failure: what is wrong at present, and may pass; None while pulls succeed.
+
+    Raises:
+      MissingExtraError: Google's client is not installed.
+      SubscriptionError: there are no credentials.
+    """
+
+    def __init__(self, subscription: str, threads: int = 2):
+        try:
+            from google.api_core.exceptions import DeadlineExceeded, GoogleAPICallError
+            from google.pubsub_v1.types import PullResponse
+        except ImportError:
+            raise MissingExtraError("google-cloud-pubsub", "gcp") from None
+        self.subscription, self.failure = subscription, None
+        self._where = f"Pub/Sub subscription {subscription}"
+        self._call_error, self._nothing_came, self._response = GoogleAPICallError, DeadlineExceeded, PullResponse
+        self._client = _client(self._where)
+        self._changed = threading.Condition()
+        self._pulled: deque[list[Received]] = deque()
+        self._messages = self._bytes = 0
+        self._error: SubscriptionError | None = None
+        self._stopping = threading.Event()
+        self._acknowledged: queue.Queue[Sequence[str] | None] = queue.Queue()
+        names = [f"pull-{number}" for number in range(threads)]
+        self._pulling = [threading.Thread(target=self._pull_on, name=name, daemon=True) for name in names]
+        self._acknowledging = threading.Thread(target=self._acknowledge_on, name="acknowledge", daemon=True)
+        for thread in [*self._pulling, self._acknowledging]:
+            thread.start()
+
+    failure: str | None
+
+    def take(self, most: int, most_bytes: int, wait: float, linger: float) -> list[Received]:
+        """Takes messages that came.
+
+        Args:
+          most: messages; a pull that exceeds it by its last messages is taken whole.
+          most_bytes: bytes of payloads, likewise.
+          wait: seconds to wait for the first message.
+          linger: seconds to wait for more behind the first.
+
+        Returns:
+          messages in the order that they came in; none if none came in time, or soon after `stop`.
+
+        Raises:
+          SubscriptionError: nothing comes any more.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._messages or self._error or self._stopping.is_set(), wait):
+                return []
+            if self._error is not None and not self._messages:
+                raise self._error
+            self._changed.wait_for(
+                lambda: self._messages >= most or self._bytes >= most_bytes or self._stopping.is_set(), linger
+            )
+            taken: list[Received] = []
+            size = 0
+            while self._pulled and len(taken) < most and size < most_bytes:
+                pull = self._pulled.popleft()
+                taken += pull
+                size += _bytes(pull)
+            self._messages -= len(taken)
+            self._bytes -= size
+            self._changed.notify_all()
+            return taken
+
+    def acknowledge(self, ack_ids: Sequence[str]) -> None:
+        """Has messages acknowledged soon; those of which that fails come again."""
+        for start in range(0, len(ack_ids), ACKNOWLEDGE_AT_ONCE):
+            self._acknowledged.put(ack_ids[start : start + ACKNOWLEDGE_AT_ONCE])
+
+    def stop(self) -> None:
+        """Pulls no more; what came can still be taken and acknowledged."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self, patience: float = 5.0) -> None:
+        """Stops, sends the acknowledgements that wait, for `patience` seconds, and closes the channel."""
+        self.stop()
+        self._acknowledged.put(None)
+        self._acknowledging.join(patience)
+        self._client.transport.close()
+        for thread in self._pulling:
+            thread.join(1.0)
+
+    def _pull_on(self) -> None:
+        pull = self._retrying(
+            stop=tenacity.stop_when_event_set(self._stopping), sleep=tenacity.sleep_using_event(self._stopping)
+        )
+        while not self._stopping.is_set():
+            try:
+                messages = pull(self._pull)
+            except SubscriptionError as error:
+                with self._changed:
+                    self._error = error
+                    self._changed.notify_all()
+                return
+            except _Passing:
+                return  # it stops
+            if not messages:
+                self._stopping.wait(_NOTHING_CAME)
+                continue
+            with self._changed:
+                self._pulled.append(messages)
+                self._messages += len(messages)
+                self._bytes += _bytes(messages)
+                self._changed.notify_all()
+                self._changed.wait_for(self._has_room)
+
+    def _has_room(self) -> bool:
+        return (self._messages < AHEAD_MESSAGES and self._bytes < AHEAD_BYTES) or self._stopping.is_set()
+
+    def _pull(self) -> list[Received]:
+        request = {"subscription": self.subscription, "max_messages": PULL_MESSAGES}
+        try:
+            answer = self._client.pull(request=request, retry=None, timeout=_PULL_TIMEOUT)
+        except self._nothing_came:
+            return []
+        except self._call_error as error:
+            raise self._fault(error) from None
+        if self.failure is not None:
+            _logger.warning("%s: answers again", self._where)
+            self.failure = None
+        # Protocol buffers' own messages: the client's typed ones take ten times as long to read.
+        return list(map(_received, self._response.pb(answer).received_messages))
+
+    def _acknowledge_on(self) -> None:
+        # Until the deadline of most subscriptions is over: then the messages are on their way again.
+        acknowledge = self._retrying(stop=tenacity.stop_after_delay(_ACKNOWLEDGE_TIMEOUT))
+        while (ack_ids := self._acknowledged.get()) is not None:
+            try:
+                acknowledge(self._acknowledge, ack_ids)
+            except (_Passing, SubscriptionError) as error:
+                _logger.warning("%s; %d messages that are kept come again", error, len(ack_ids))
+
+    def _acknowledge(self, ack_ids: Sequence[str]) -> None:
+        request = {"subscription": self.subscription, "ack_ids": ack_ids}
+        try:
+            self._client.acknowledge(request=request, retry=None, timeout=_ACKNOWLEDGE_TIMEOUT)
+        except self._call_error as error:
+            raise self._fault(error) from None
+
+    def _fault(self, error: Any) -> Exception:
+        failure = of_call_error(self._where, error)
+        status = getattr(error.grpc_status_code, "name", "UNKNOWN")
+        if failure.kind is FailureKind.TRANSIENT and status not in _REMEDIES:
+            return _Passing(failure.error)
+        remedy = _REMEDIES.get(status, _CREDENTIALS)
+        return SubscriptionError(f"{self._where}: {failure.error.removeprefix(f'{self._where}: ')}; {remedy}")
+
+    def _retrying(self, **options: Any) -> tenacity.Retrying:
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_Passing),
+            wait=tenacity.wait_random_exponential(multiplier=_BACK_OFF, max=_LONGEST_BACK_OFF),
+            before_sleep=self._tell,
+            reraise=True,
+            **options,
+        )
+
+    def _tell(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if self.failure is None:
+            _logger.warning("%s; it is tried again until it answers", error)
+        self.failure = str(error)
+
+
+def _bytes(messages: Sequence[Received]) -> int:
+    return sum(len(message.data) for message in messages)
+
+
+def _received(received: Any) -> Received:
+    message = received.message
+    published = message.publish_time
+    return Received(message.data, published.seconds * 1_000_000 + published.nanos // 1_000, received.ack_id)
+
+
+def _client(where: str) -> Any:
+    """A client that connects again soon after a failure; of the emulator, where the environment names one."""
+    import grpc
+    from google.auth.credentials import AnonymousCredentials
+    from google.auth.exceptions import GoogleAuthError
+    from google.pubsub_v1.services.subscriber import SubscriberClient
+    from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
+
+    emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
+    if emulator:
+        channel = grpc.insecure_channel(emulator, _CHANNEL)
+        return SubscriberClient(transport=SubscriberGrpcTransport(channel=channel, credentials=AnonymousCredentials()))
+
+    def secure_channel(host: str, *, options: Sequence[tuple[str, int]], **others: Any) -> Any:
+        return SubscriberGrpcTransport.create_channel(host, options=[*options, *_CHANNEL], **others)
+
+    try:
+        return SubscriberClient(transport=functools.partial(SubscriberGrpcTransport, channel=secure_channel))
+    except GoogleAuthError as error:
+        raise SubscriptionError(f"{where}: no credentials ({type(error).__name__}); {_CREDENTIALS}") from None

@@ -1,0 +1,241 @@
+"""Read subscriptions: messages of Pub/Sub in, blocks of raw records out.
+
+On Dataflow by Beam's own source, which only that runner has made fast and durable; elsewhere by a splittable DoFn that
+keeps what it takes in a journal before it acknowledges it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import xxhash
+from apache_beam.io.gcp.pubsub import PubsubMessage, ReadFromPubSub
+from apache_beam.io.iobase import RestrictionTracker
+from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
+from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.transforms.window import GlobalWindows, TimestampedValue
+from apache_beam.utils.timestamp import Duration, Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
+
+from schemas.records import FEEDS
+from transforms.elements import Block
+from transforms.ledger.desk import Desk, desk_of
+from transforms.read.journal import numbered
+from transforms.read.messages import message_blocks
+from transforms.read.raw import BLOCK_BYTES
+from transforms.read.subscriber import Received
+from transforms.run import Run
+
+MOST_MESSAGES = 20_000
+"""Messages of a gathering: under a backlog the size of bundles decides the speed."""
+
+LINGER = 0.05
+"""Seconds that a gathering waits for more behind its first message: a bundle costs about as much, whatever its size."""
+
+_IDLE = 1.0
+"""Seconds that a gathering waits for its first message: bundles without output cost as well."""
+
+_LOOK = 0.1
+"""Seconds between two looks whether the job is to stop, or there is room."""
+
+UNFINISHED_SEGMENTS, UNFINISHED_BYTES = 64, 256 << 20
+"""Segments under way from which on nothing more is taken, or their bytes: the runner itself holds nothing back."""
+
+_END = (1 << 62) - 1
+
+
+class _Tracker(OffsetRestrictionTracker):
+    """Gatherings, numbered, without an end. It can be left off, but not divided: there is one subscription."""
+
+    def try_split(self, fraction_of_remainder: float) -> tuple[OffsetRange, OffsetRange] | None:
+        return super().try_split(0) if fraction_of_remainder == 0 else None
+
+    def is_bounded(self) -> bool:
+        return False
+
+
+class _Gatherings(RestrictionProvider):
+    def initial_restriction(self, element: tuple[int, str]) -> OffsetRange:
+        return OffsetRange(0, _END)
+
+    def create_tracker(self, restriction: OffsetRange) -> RestrictionTracker:
+        return _Tracker(restriction)
+
+    def restriction_size(self, element: tuple[int, str], restriction: OffsetRange) -> int:
+        return 1
+
+
+class _Watermark(beam.transforms.core.WatermarkEstimatorProvider):
+    def initial_estimator_state(self, element: tuple[int, str], restriction: OffsetRange) -> Timestamp:
+        return Timestamp.now()
+
+    def create_watermark_estimator(self, estimator_state: Timestamp) -> ManualWatermarkEstimator:
+        return ManualWatermarkEstimator(estimator_state)
+
+
+_TRACKER = beam.DoFn.RestrictionParam(_Gatherings())
+_WATERMARK = beam.DoFn.WatermarkEstimatorParam(_Watermark())
+
+
+class _Source:
+    """One subscription, as read by the process of the job, which has its journal."""
+
+    def __init__(self, run: Run, desk: Desk, feed: int, subscription: str):
+        if desk.journal is None:
+            raise RuntimeError(f"the live job of {run.output} has no journal: open its desk with one")
+        self._desk, self._feed, self._subscription = desk, feed, subscription
+        self._journal, self._subscriber, self._dead = desk.journal, desk.subscriber(subscription), run.dead
+
+    def gathering(self, count: Callable[[int], None]) -> Iterator[Block]:
+        """Yields a segment that is to be replayed, or blocks of what comes; none if nothing does for a while."""
+        replayed = next(self._journal.replay(), None)
+        if replayed is not None:
+            yield replayed
+            return
+        for _ in range(round(_IDLE / _LOOK)):
+            if self._desk.draining:
+                return
+            if self._is_full():
+                time.sleep(_LOOK)
+                continue
+            received = self._subscriber.take(MOST_MESSAGES, BLOCK_BYTES, _LOOK, LINGER)
+            if received:
+                count(len(received))
+                yield from self._keep(received)
+                return
+
+    def rest(self, count: Callable[[int], None]) -> Iterator[Block]:
+        """Yields blocks of all that was pulled, and pulls no more."""
+        self._subscriber.stop()
+        yield from self._journal.replay()
+        while received := self._subscriber.take(MOST_MESSAGES, BLOCK_BYTES, 0, 0):
+            count(len(received))
+            yield from self._keep(received)
+        self._subscriber.close()
+
+    def _is_full(self) -> bool:
+        segments, size = self._journal.unfinished
+        return segments >= UNFINISHED_SEGMENTS or size >= UNFINISHED_BYTES
+
+    def _keep(self, received: Sequence[Received]) -> Iterator[Block]:
+        """Blocks of messages, which are acknowledged when all blocks are in the journal."""
+        messages = ((message.data, message.published) for message in received)
+        raws = message_blocks(self._feed, self._subscription, messages, self._dead)
+        raw = next(raws, None)
+        while raw is not None:
+            following = next(raws, None)
+            block = self._journal.append(raw)
+            if following is None:
+                self._subscriber.acknowledge([message.ack_id for message in received])
+            yield block
+            raw = following
+
+
+class _Gather(beam.DoFn):
+    """A subscription → its blocks, one gathering in each bundle."""
+
+    def __init__(self, run: Run):
+        self._run = run
+
+    def setup(self) -> None:
+        self._desk = desk_of(self._run)
+
+    @beam.DoFn.unbounded_per_element()
+    def process(
+        self,
+        element: tuple[int, str],
+        tracker: Any = _TRACKER,
+        watermark: Any = _WATERMARK,
+    ) -> Iterator[TimestampedValue]:
+        tracker.try_claim(tracker.current_restriction().start)
+        # The time of arrival: that of the records themselves decides about cells, not about windows.
+        now = max(Timestamp.now(), watermark.current_watermark())
+        watermark.set_watermark(now)
+        source = _Source(self._run, self._desk, *element)
+        for block in source.gathering(_count):
+            yield TimestampedValue(block, now)
+        if self._desk.draining:
+            for block in source.rest(_count):
+                yield TimestampedValue(block, now)
+            tracker.try_claim(_END)
+        else:
+            tracker.defer_remainder(Duration(0))
+
+
+def _count(messages: int) -> None:
+    Metrics.counter("source", "messages").inc(messages)
+    Metrics.distribution("source", "messages_in_bundle").update(messages)
+
+
+class _GatherBundle(beam.DoFn):
+    """Messages of Beam's own source → blocks of those that come in one bundle."""
+
+    def __init__(self, run: Run, feed: int, subscription: str):
+        self._run, self._feed, self._subscription = run, feed, subscription
+
+    def start_bundle(self) -> None:
+        self._messages: list[tuple[bytes, int]] = []
+        self._bytes = self._blocks = 0
+        self._first = b""
+
+    def process(self, element: PubsubMessage, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Block]:
+        if not self._messages:
+            self._first, self._timestamp = str(element.message_id).encode(), timestamp
+        published = element.publish_time or timestamp.to_utc_datetime(has_tz=True)
+        self._messages.append((element.data, round(published.timestamp() * 1e6)))
+        self._bytes += len(element.data)
+        if self._bytes >= BLOCK_BYTES or len(self._messages) >= MOST_MESSAGES:
+            yield from self._gathered()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for block in self._gathered():
+            yield GlobalWindows.windowed_value(block, self._timestamp)
+
+    def _gathered(self) -> Iterator[Block]:
+        if not self._messages:
+            return
+        _count(len(self._messages))
+        # Of its first message: a number that no other bundle has, whichever worker has it.
+        plan = xxhash.xxh32_intdigest(self._first)
+        for number, raw in enumerate(message_blocks(self._feed, self._subscription, self._messages, self._run.dead)):
+            yield Block(plan, number, numbered(raw, plan))
+        self._messages, self._bytes = [], 0
+
+
+@dataclass
+class ReadSubscriptions(beam.PTransform):
+    """Root transform: yields the blocks of the subscriptions of a live job; unbounded.
+
+    Each message's records are in a block at least once, and in the same block again after a restart (see
+    `transforms.read.journal`); what a message that came twice brings twice, the cell step drops by its ids. Elements
+    have the time of their arrival.
+
+    On this machine the worker has to be the process that has opened the run's desk; the flag `draining` of the desk
+    ends the source: what was pulled is handed on, and nothing more.
+
+    Attributes:
+      run: the run; `run.live` says which subscriptions.
+    """
+
+    run: Run
+
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Block]:
+        """Beam's own source where workers share no disk (Dataflow), else the one with a journal."""
+        assert self.run.live is not None
+        subscriptions = self.run.live.subscriptions
+        if self.run.spill is not None:
+            gather = beam.ParDo(_Gather(self.run)).with_output_types(Block)
+            return begin | "Subscriptions" >> beam.Create(subscriptions, reshuffle=False) | "Gather" >> gather
+        return [
+            begin
+            | f"Read{FEEDS[feed].title()}{number}" >> ReadFromPubSub(subscription=subscription, with_attributes=True)
+            | f"Gather{FEEDS[feed].title()}{number}"
+            >> beam.ParDo(_GatherBundle(self.run, feed, subscription)).with_output_types(Block)
+            for number, (feed, subscription) in enumerate(subscriptions)
+        ] | "Blocks" >> beam.Flatten()
