@@ -45,6 +45,7 @@ class Bench(abc.ABC):
       contents: contents that a stream to it can have, to be tested.
       drops_repeats: whether what is sent twice lies there once (files, tables): `received` then has no repeats.
       keeps: whether what is delivered can be looked at; otherwise `received` is always empty.
+      batches: whether a stream to it can say how many records a request has, where its type pushes.
       ordered: whether records arrive in order within a device; None: where they come with a key.
       faults: faults that can be made.
       no_fault: why the others cannot.
@@ -57,6 +58,7 @@ class Bench(abc.ABC):
     contents: ClassVar[tuple[str, ...]] = ("events", "usage")
     drops_repeats: ClassVar[bool] = False
     keeps: ClassVar[bool] = True
+    batches: ClassVar[bool] = True
     ordered: ClassVar[bool | None] = None
     faults: ClassVar[frozenset[Fault]] = frozenset()
     no_fault: ClassVar[str] = "its server cannot be made to"

@@ -23,7 +23,6 @@ import pyarrow.compute as pc
 import pytest
 
 from schemas.streams import Stream
-from schemas.streams_file import StreamsFileError
 from tests.destinations.bench import Bench, Benches
 from tests.destinations.site import Site
 from tests.end_to_end import jobs, runs
@@ -32,6 +31,7 @@ from transforms.deliver.destination import Receipt, settle
 from transforms.deliver.lanes import Destinations
 from transforms.deliver.parts import Part
 from transforms.deliver.pending import Redelivery, deliver_pending
+from transforms.deliver.push.pushed import PushedDestination
 from transforms.deliver.registry import DESTINATIONS
 from transforms.deliver.selection import Selection
 from transforms.route.definitions import load_streams
@@ -105,11 +105,9 @@ def stream_of(bench: Bench, name: str, directory: Path, **more: Any) -> Stream:
         options = {"retry": RETRY, **options}
     form, shape = bench.packings[0]
     definition = {"name": name, "content": "events", "format": form, "shape": shape, "destination": options, **more}
-    file = directory / f"{name}.yaml"
-    try:
-        (stream,) = load_streams(str(jobs.write_streams(file, {**definition, "batch": {"size": IN_A_REQUEST}})))
-    except StreamsFileError:  # a type that writes files or tables takes no batch
-        (stream,) = load_streams(str(jobs.write_streams(file, definition)))
+    if bench.batches and issubclass(kind, PushedDestination):
+        definition["batch"] = {"size": IN_A_REQUEST}
+    (stream,) = load_streams(str(jobs.write_streams(directory / f"{name}.yaml", definition)))
     return stream
 
 

@@ -24,6 +24,7 @@ class BigQueryBench(Bench):
     type: ClassVar[str] = "bigquery"
     packings: ClassVar[tuple[tuple[str, str], ...]] = (("ndjson", "table"),)
     drops_repeats: ClassVar[bool] = True
+    batches: ClassVar[bool] = False
     faults: ClassVar[frozenset[Fault]] = frozenset(Fault) - {Fault.NONE}
 
     def __enter__(self) -> BigQueryBench:
