@@ -1,9 +1,11 @@
 """The Data Streamer: raw signalling and usage feeds in; streams, warehouse and ledger out.
 
     python -m pipelines.data_streamer [--events=GLOB] [--usage=GLOB] [--streams=FILE] --output=DIR [any Beam option]
+    python -m pipelines.data_streamer --streaming [--events_subscription=S] [--usage_subscription=S] --output=DIR …
 
 `build` is the way of the data as one sentence; each of its words is one file under ``transforms/``. The same graph
-runs on a laptop (FnApiRunner) and on Dataflow; only how slices travel differs (`transforms.gather.claims`).
+runs on a laptop (FnApiRunner) and on Dataflow; only how slices travel differs (`transforms.gather.claims`). The
+sentence of the live job is `pipelines.live_streamer.build_live`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import apache_beam as beam
 
 from pipelines.job import Job
 from pipelines.launch import launch
+from pipelines.live_streamer import build_live
 from transforms.aggregate_per_device import AggregatePerDevice
 from transforms.classify_records import ClassifyRecords
 from transforms.commit_ledger import CommitLedger
@@ -51,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 complete; 1 crash; 2 mistakes found before the run; 3 complete, but a running stream has pending records or an
     error.
     """
-    return launch(sys.argv[1:] if arguments is None else arguments, build)
+    return launch(sys.argv[1:] if arguments is None else arguments, build, build_live)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines.live.options import live_of
 from pipelines.masks import key_mistakes
 from pipelines.options import check_options
 from pipelines.preflight import Preflight, look_ahead
@@ -137,22 +138,25 @@ def prepare(arguments: Sequence[str]) -> Job:
     options = PipelineOptions([], **told)
     FileSystems.set_options(options)
     mistakes.extend(runner_mistakes(options))
-    if not (given.events or given.usage):
+    output = _output(given.output, runner_of(options), mistakes)
+    live = live_of(given, options, output, mistakes)
+    if not (live or given.events or given.usage):
         mistakes.append("--events, --usage: both missing; at least one feed is needed")
     if given.processes is not None and given.processes < 1:
         mistakes.append(f"--processes: {given.processes} is not a number of processes; expected 1 or more")
-    output = _output(given.output, runner_of(options), mistakes)
     reasons = _reasons(given.reasons, mistakes)
     streams = _streams(_readable("streams", given.streams, mistakes), reasons, mistakes)
     events, usage = (_readable(feed, getattr(given, feed), mistakes) for feed in FEEDS)
     inputs = _inputs(events, usage, mistakes)
     buckets = _buckets(output, given.buckets, mistakes)
-    report_mask = _report_mask(given.streams, streams, runner_of(options) == LOCAL_RUNNER, mistakes)
-    ahead = Preflight() if given.no_preflight else look_ahead(streams, output, runner_of(options) == LOCAL_RUNNER)
+    here = live is not None or runner_of(options) == LOCAL_RUNNER
+    report_mask = _report_mask(given.streams, streams, here, mistakes)
+    ahead = Preflight() if given.no_preflight else look_ahead(streams, output, here)
     mistakes.extend(f"--streams: {given.streams}: {mistake}" for mistake in ahead.mistakes)
     if mistakes:
         raise JobError(mistakes)
-    run = Run(output=output, writer=writer_id(inputs), buckets=buckets, reasons=reasons)
+    writer = writer_id(inputs) if live is None else os.path.basename(live.directory)
+    run = Run(output=output, writer=writer, buckets=buckets, reasons=reasons, live=live)
     return Job(
         run,
         plan_blocks(inputs, BLOCK_BYTES),

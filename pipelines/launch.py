@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from pipelines.job import Build, Job, JobError, prepare, write_meta
+from pipelines.live.job import LiveError, run_live
+from pipelines.live.prism import PrismError
 from pipelines.local import run_local
 from pipelines.lock import LockedError
 from pipelines.masks import write_report_mask
@@ -17,11 +19,13 @@ from pipelines.options import job_parser
 from pipelines.screen import console_of, print_prose, stop_printing
 from pipelines.waiting import deliver_waiting
 
-COMPLETE, MISTAKES = 0, 2
+COMPLETE, CRASHED, MISTAKES = 0, 1, 2
 
 
-def launch(arguments: Sequence[str], build: Build) -> int:
-    """Checks the arguments, runs the job that `build` makes, and returns the exit code of `data_streamer.main`."""
+def launch(arguments: Sequence[str], build: Build, build_live: Build) -> int:
+    """Checks the arguments, runs the job that `build` or `build_live` makes, and returns the exit code of
+    `data_streamer.main`.
+    """
     if {"-h", "--help"} & set(arguments):
         try:
             print(job_parser().format_help(), flush=True)
@@ -33,6 +37,8 @@ def launch(arguments: Sequence[str], build: Build) -> int:
         job = prepare(arguments)
         for warning in job.warnings:
             print_prose(console, Text.assemble(("warning:", "yellow"), " ", warning))
+        if job.run.live is not None:
+            return run_live(job, build_live, console)
         return run_local(job, build, console) if job.local else submit(job, build, console)
     except JobError as error:
         for mistake in error.mistakes:
@@ -43,6 +49,9 @@ def launch(arguments: Sequence[str], build: Build) -> int:
     except LockedError as error:
         _print_error(console, str(error))
         return MISTAKES
+    except (LiveError, PrismError) as error:
+        _print_error(console, str(error))
+        return CRASHED
 
 
 def _print_error(console: Console, text: str) -> None:

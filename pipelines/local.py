@@ -62,7 +62,7 @@ def run_local(job: Job, build: Build, console: Console) -> int:
         finally:
             shutil.rmtree(spill, ignore_errors=True)
         seconds = time.monotonic() - started
-        report = None if job.options.view_as(StreamerOptions).no_report else _describe(job)
+        report = None if job.options.view_as(StreamerOptions).no_report else describe(job)
     return print_summary(job, report, seconds, waited)
 
 
@@ -121,7 +121,7 @@ def _sweep_temporary(job: Job) -> None:
         storage.sweep_temporary(storage.join(job.run.output, directory))
 
 
-def _describe(job: Job) -> str:
+def describe(job: Job) -> str:
     """Writes the report, and where the output directory is local its views; returns the report's path."""
     if not storage.is_remote(job.run.output):
         create_views(job.run.output)

@@ -1,4 +1,4 @@
-"""One batch run at a time per output directory."""
+"""One run at a time per output directory, batch or live: two never write one cell at once."""
 
 from __future__ import annotations
 
@@ -11,19 +11,30 @@ from contextlib import contextmanager
 
 from transforms.deliver import storage
 
+LIVE = ".live"
+"""Directory of what live jobs keep, below the output directory: one for each writer."""
+
+RUNNING = "running"
+"""File there from a live job's start until it has ended in order."""
+
 
 class LockedError(Exception):
-    """Another run works in the directory."""
+    """Another run works in the directory, or one that was killed has not been taken up again."""
 
 
 @contextmanager
-def locked(output: str) -> Iterator[None]:
+def locked(output: str, live: str | None = None) -> Iterator[None]:
     """Holds the lock ``DIR/.run/lock``; the operating system releases it when the process dies.
 
     Remote directories have no lock: there the writer's names keep two runs apart.
 
+    Args:
+      output: the output directory.
+      live: name of the live job that is about to run; None: it is none.
+
     Raises:
-      LockedError: another process holds it; the text names it.
+      LockedError: another process holds it; the text names it. Or a live job was killed and has records that are in no
+        part yet, which only that job can settle.
     """
     if storage.is_remote(output):
         yield
@@ -39,7 +50,34 @@ def locked(output: str) -> Iterator[None]:
         file.truncate(0)
         file.write(json.dumps({"pid": os.getpid(), "since": int(time.time())}))
         file.flush()
+        for writer in live_writers(output):
+            if writer != live and os.path.exists(os.path.join(output, LIVE, writer, RUNNING)):
+                raise LockedError(
+                    f"{output}: the live job {writer!r} did not end in order, and keeps records that are not in the "
+                    f"warehouse yet. Start it again (--streaming --name={writer}), stop it with Ctrl-C, then repeat "
+                    "this command."
+                )
         yield
+
+
+def is_locked(output: str) -> bool:
+    """Whether a run works in an output directory of this machine."""
+    try:
+        with open(os.path.join(output, ".run", "lock"), "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def live_writers(output: str) -> list[str]:
+    """Names of the live jobs that ran in an output directory of this machine."""
+    if storage.is_remote(output):
+        return []
+    directory = os.path.join(output, LIVE)
+    return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
 
 
 def _who(output: str, content: str) -> str:

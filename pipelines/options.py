@@ -9,6 +9,8 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines.live.options import LiveOptions
+
 
 class StreamerOptions(PipelineOptions):
     """What the Data Streamer reads, where it delivers, and where it writes."""
@@ -75,7 +77,7 @@ def job_parser() -> argparse.ArgumentParser:
     parser = _streamer_parser("python -m pipelines.data_streamer", _EXIT_CODES)
     beam = parser.add_argument_group("Apache Beam")
     for options in _subclasses(PipelineOptions):
-        if options is not StreamerOptions and "_add_argparse_args" in vars(options):
+        if options not in (StreamerOptions, LiveOptions) and "_add_argparse_args" in vars(options):
             # Beam's options use a method of its own parser class; a value provider is an option like any other here.
             beam.add_value_provider_argument = beam.add_argument  # type: ignore[attr-defined]
             options._add_argparse_args(beam)  # type: ignore[arg-type]
@@ -105,8 +107,11 @@ _EXIT_CODES = (
 def _streamer_parser(program: str, epilog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
-        usage="%(prog)s [--events=GLOB] [--usage=GLOB] [--streams=FILE]\n  --output=DIR [any Beam option]",
-        description="Read raw feeds; write the warehouse, the streams and the report. At least one feed is needed.",
+        usage="%(prog)s [--events=GLOB] [--usage=GLOB] [--streams=FILE]\n  --output=DIR [any Beam option]\n"
+        "       %(prog)s --streaming [--events_subscription=S] [--usage_subscription=S]\n"
+        "  [--streams=FILE] --output=DIR [any Beam option]",
+        description="Read raw feeds, files or live subscriptions; write the warehouse, the streams and the report. At "
+        "least one feed is needed.",
         epilog=epilog,
         add_help=False,
         allow_abbrev=False,
@@ -114,6 +119,7 @@ def _streamer_parser(program: str, epilog: str) -> argparse.ArgumentParser:
         conflict_handler="resolve",
     )
     StreamerOptions._add_argparse_args(parser)
+    LiveOptions._add_argparse_args(parser)
     return parser
 
 

@@ -11,6 +11,9 @@ from schemas.definition import did_you_mean
 LOCAL_RUNNER = "FnApiRunner"
 """The runner of this machine."""
 
+PRISM_RUNNER = "PrismRunner"
+"""The runner of live jobs on this machine."""
+
 
 def runner_of(options: PipelineOptions) -> str:
     """Returns the runner's name. DirectRunner (the default) means FnApiRunner."""
@@ -40,4 +43,4 @@ def runner_mistakes(options: PipelineOptions) -> list[str]:
     return validator.validate_cloud_options(cloud) + (places[0] if all(places) else [])
 
 
-__all__ = ["LOCAL_RUNNER", "runner_mistakes", "runner_of"]
+__all__ = ["LOCAL_RUNNER", "PRISM_RUNNER", "runner_mistakes", "runner_of"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from pipelines.lock import live_writers
 from schemas.streams import Stream
 from transforms.deliver import spool, storage
 from transforms.deliver.pending import PendingResult, deliver_pending
@@ -20,9 +21,15 @@ def deliver_waiting(output: str, streams: Sequence[Stream], except_writer: str |
       streams: today's definitions.
       except_writer: a writer that is about to run again, and will deliver its records itself.
 
-    The caller holds the lock of the output directory, where it has one.
+    What a live job has spooled is left to it: its own books say what waits. The caller holds the lock of the output
+    directory, where it has one.
     """
-    listed = {writer: {file.path for file in listed_files(output, writer)} for writer in writers_of(output)}
+    live = set(live_writers(output))
+    listed = {
+        writer: {file.path for file in listed_files(output, writer)}
+        for writer in writers_of(output)
+        if writer not in live
+    }
     if not storage.is_remote(output):  # the lock is held: no run is under way that has not listed its files yet
         for writer, paths in listed.items():
             # What a delivery that was killed had settled, but not forgotten.

@@ -67,7 +67,7 @@ class Run:
         return os.path.join(self.spill, f"parcel-{stream}-{kind}-{hour}-{bucket}-{pane}.arrow")
 
     def mark(self, step: str, name: str, records: int) -> None:
-        """Leaves a marker for the progress display of a local run; elsewhere does nothing."""
-        if self.spill is not None:
+        """Leaves a marker for the progress display of a local batch run; elsewhere does nothing."""
+        if self.spill is not None and self.live is None:
             path = os.path.join(self.spill, f"{step}.{name}.{records}")
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY))

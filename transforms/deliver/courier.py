@@ -2,7 +2,8 @@
 
 Each shard of a stream has a thread, so that no receiver holds up another, nor the steps of the pipeline. A destination
 that fails is tried again after a pause that grows; what waits for it stays first, and in order. What was delivered is
-committed to the books before it is forgotten: a kill in between sends it again under the same ids.
+committed to the books before it is forgotten: a kill in between sends it again under the same ids. Files of the spool
+stay until the ledger is published without them.
 """
 
 from __future__ import annotations
@@ -196,7 +197,7 @@ class Courier:
             waiting.again = time.monotonic() + pause
 
     def _settle(self, part: Part, outcome: Outcome) -> None:
-        """Commits what became of a part, and forgets it."""
+        """Commits what became of a part."""
         settled = outcome.delivered + len(outcome.dead_letters)
         if outcome.failure is not None and (outcome.rest is None or not settled):
             return
@@ -222,9 +223,9 @@ class Courier:
             entries.append(FileEntry(name, part.hour, rest.path, outcome.rest.num_rows, rest.bytes, rest.checksum))
         if outcome.dead_letters:
             entries.append(self._bury(outcome))
+        # Its file goes when the ledger that is published lists it no more.
         self._books.commit(Group(("deliver", 0, 0, 0), entries))
         self._books.sync()
-        spool.discard(self._run.output, part)
 
     def _bury(self, outcome: Outcome) -> FileEntry:
         rows = dead_letter_batch(outcome.dead_letters, self._run.writer, self._run.dead)

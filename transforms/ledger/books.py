@@ -13,7 +13,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
@@ -51,6 +51,21 @@ class _State(msgspec.Struct):
     done: set[int] = msgspec.field(default_factory=set)
 
 
+class Settled(NamedTuple):
+    """What counts at one moment.
+
+    Attributes:
+      entries: everything as entries of a ledger.
+      kept: rows that count and are in no part yet.
+      obsolete: paths, absolute or relative to the output directory, of files that count no more, and did when this was
+        asked last; they may go once the entries are published.
+    """
+
+    entries: list[Entry]
+    kept: list[Kept]
+    obsolete: list[str]
+
+
 class Books:
     """The books of one writer; safe to use from many threads.
 
@@ -66,6 +81,8 @@ class Books:
         self._lock = threading.RLock()
         self._listeners: list[Callable[[Sequence[FileEntry]], None]] = []
         self._fresh: list[FileEntry] = []
+        self._finished: list[int] = []
+        self._obsolete: list[str] = []
         self._state = self._recovered()
         self._log = self._begin_log()
         self._dirty = False
@@ -95,8 +112,8 @@ class Books:
             os.fdatasync(self._log.fileno())
             self._dirty = False
             fresh, self._fresh = self._fresh, []
-            done = sorted(self._state.done)
-        for segment in done:
+            finished, self._finished = self._finished, []
+        for segment in finished:
             self._forget(segment)
         if fresh:
             for listener in self._listeners:
@@ -111,6 +128,22 @@ class Books:
         """The journal holds these segments only: of others nothing has to be remembered."""
         with self._lock:
             self._state.done &= set(alive)
+
+    def review(self, alive: Callable[[], Iterable[int]]) -> None:
+        """Asks which segments the journal holds; of others nothing has to be remembered.
+
+        Asked while nothing can be committed: a segment that is done in between would be forgotten otherwise.
+        """
+        with self._lock:
+            self._state.done &= set(alive())
+
+    def settled(self) -> Settled:
+        """What counts now, made durable by a snapshot: whoever publishes it promises nothing that a kill takes back."""
+        with self._lock:
+            self.snapshot()
+            kept = [one for cell in self._state.kept.values() for one in cell.values()]
+            obsolete, self._obsolete = self._obsolete, []
+            return Settled(self.entries, kept, obsolete)
 
     def kept(self, cell: int) -> list[Kept]:
         """Rows of a cell that are in no part yet, in order."""
@@ -136,11 +169,16 @@ class Books:
             return list(self._state.files.values())
 
     @property
+    def counts(self) -> list[Count]:
+        """Sums of the counts."""
+        with self._lock:
+            return [_count(key, sums) for key, sums in self._state.counts.items()]
+
+    @property
     def entries(self) -> list[Entry]:
         """Everything as entries of a ledger: sums of counts, files, inputs."""
         with self._lock:
-            counts = [_count(key, sums) for key, sums in self._state.counts.items()]
-            return [*counts, *self._state.files.values(), *self._state.inputs.values()]
+            return [*self.counts, *self._state.files.values(), *self._state.inputs.values()]
 
     def snapshot(self) -> None:
         """Writes all that is known into one file, and begins a new log: the old one is not needed any more."""
@@ -194,6 +232,7 @@ class Books:
         if len(self._state.open[segment]) == self._state.parts.get(segment):
             del self._state.open[segment], self._state.parts[segment]
             self._state.done.add(segment)
+            self._finished.append(segment)
 
     def _add(self, entry: Entry) -> None:
         state = self._state
@@ -206,14 +245,16 @@ class Books:
             case FileEntry():
                 state.files[entry.path] = entry
             case Unlisted():
-                state.files.pop(entry.path, None)
+                if state.files.pop(entry.path, None) is not None:
+                    self._obsolete.append(entry.path)
             case Kept():
                 state.kept.setdefault(entry.cell, {})[entry.number] = entry
                 state.panes[entry.cell] = max(state.panes.get(entry.cell, -1), entry.number)
             case Flushed():
                 kept = state.kept.get(entry.cell, {})
                 for number in entry.numbers:
-                    kept.pop(number, None)
+                    if number in kept:
+                        self._obsolete.append(kept.pop(number).path)
                 if not kept:
                     state.kept.pop(entry.cell, None)
             case InputEntry():

@@ -66,9 +66,20 @@ def commit(
 
 
 def publish(
-    run: Run, facts: Sequence[dict[str, Any]], streams: Sequence[StreamDefinition], entries: Iterable[Entry]
+    run: Run,
+    facts: Sequence[dict[str, Any]],
+    streams: Sequence[StreamDefinition],
+    entries: Iterable[Entry],
+    in_flight: Mapping[str, Any] | None = None,
 ) -> list[FileEntry]:
     """Writes all that `commit` writes, and removes nothing; a live job does so again and again.
+
+    Args:
+      run: the run.
+      facts: as for `commit`.
+      streams: the streams.
+      entries: all ledger entries.
+      in_flight: what a live job has counted and not written into parts yet; kept in the commit file.
 
     Returns:
       the files that the writer now lists.
@@ -82,7 +93,7 @@ def publish(
     files += [_part(run, table, _empty(table)) for table in sorted(without_rows)]
     files.append(_part(run, INPUTS.name, _inputs(run, inputs)))
     files.append(_part(run, LEDGER.name, ledger_rows(run, counts, published)))
-    commit_files(run, files)
+    commit_files(run, files, in_flight)
     path = storage.join(run.output, RUN_FILE)
     _write_json(path, run_file(run, _with_options(facts, streams), counts, errors, published))
     return files
@@ -98,7 +109,7 @@ def _with_options(facts: Sequence[dict[str, Any]], streams: Sequence[StreamDefin
     return [{**fact, **options.get(fact["name"], {})} for fact in facts]
 
 
-def commit_files(run: Run, files: Sequence[FileEntry]) -> None:
+def commit_files(run: Run, files: Sequence[FileEntry], in_flight: Mapping[str, Any] | None = None) -> None:
     """Writes a writer's ``ledger_files`` part and the commit file that vouches for it: from now on these files
     count.
     """
@@ -106,8 +117,11 @@ def commit_files(run: Run, files: Sequence[FileEntry]) -> None:
     listed = _part(run, LEDGER_FILES.name, _ledger_files(run, ordered))
     _write_json(
         storage.join(run.output, COMMITS, f"{run.writer}.json"),
-        {"writer": run.writer, "path": listed.path, "bytes": listed.bytes, "checksum": listed.checksum},
-    )
+        {
+            "writer": run.writer, "path": listed.path, "bytes": listed.bytes, "checksum": listed.checksum,
+            **({"in_flight": in_flight} if in_flight else {}),
+        },
+    )  # fmt: skip
 
 
 def listed_files(output: str, writer: str) -> list[FileEntry]:

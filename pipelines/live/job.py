@@ -1,0 +1,204 @@
+"""Run a live job on this machine: take up what was left, start Prism, run, and drain when it is to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import (
+    PipelineOptions,
+    PortableOptions,
+    PrismRunnerOptions,
+    SetupOptions,
+    StandardOptions,
+)
+from apache_beam.runners.portability.prism_runner import PrismRunner
+from apache_beam.runners.runner import PipelineResult, PipelineState
+from rich.console import Console
+
+from pipelines.job import Build, Job, write_meta
+from pipelines.live.prism import Prism, find_prism
+from pipelines.live.workplace import Workplace, opened
+from pipelines.local import describe
+from pipelines.lock import locked
+from pipelines.masks import write_report_mask
+from pipelines.options import StreamerOptions
+from pipelines.screen import print_prose
+from pipelines.summary import print_summary
+from pipelines.waiting import deliver_waiting
+
+STOP = 10.0
+"""Seconds that a live job has to stop in order."""
+
+_LAST_STEPS = 2.0
+"""Seconds of these for what comes after the last delivery: publication of the ledger."""
+
+_JOB_SERVER_SECONDS = 10_000_000
+"""Beam's own 300 s would end the stream of the job's states, and with it the job."""
+
+_LOOK = 0.2
+
+
+class LiveError(Exception):
+    """The live job ended and was not asked to."""
+
+
+class _Stop:
+    """The wish that the job stops: SIGINT or SIGTERM. The second one ends the process."""
+
+    def __init__(self, console: Console):
+        self.asked = threading.Event()
+        self.at = 0.0
+        self._console = console
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.asked.is_set():
+            self._console.show_cursor()
+            os._exit(128 + number)  # Prism ends with us; the next start takes up what is left
+        self.at = time.monotonic()
+        self.asked.set()
+
+    @property
+    def left(self) -> float:
+        """Seconds until the job has to have stopped."""
+        return max(0.0, self.at + STOP - time.monotonic())
+
+
+def run_live(job: Job, build: Build, console: Console) -> int:
+    """Runs a live job until it is stopped, and prints the summary; returns the exit code.
+
+    Raises:
+      LockedError: another run works in the output directory.
+      PrismError: Prism does not start.
+      LiveError: Prism or the job ended. Nothing is lost: the same command takes up what is left.
+    """
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    started = time.monotonic()
+    with locked(job.run.output, live=job.run.writer), _signals(_Stop(console)) as stop:
+        write_meta(job.run)
+        write_report_mask(job.run.output, job.report_mask)
+        with opened(job) as place:
+            place.recover()
+            waited = deliver_waiting(job.run.output, job.streams)
+            place.courier.resume()
+            program = find_prism(job.options.view_as(PrismRunnerOptions).prism_location)
+            with Prism(program, place.directory / "prism.log") as prism, _Publisher(place) as publisher:
+                print_prose(console, f"reading {_subscriptions(job)}; stop with Ctrl-C")
+                _work(place, build, prism, publisher, stop)
+            place.flush()
+            place.courier.stop(max(0.0, stop.left - _LAST_STEPS))
+            place.finish()
+        seconds = time.monotonic() - started
+        report = None if job.options.view_as(StreamerOptions).no_report else describe(job)
+    return print_summary(job, report, seconds, waited)
+
+
+def _work(place: Workplace, build: Build, prism: Prism, publisher: _Publisher, stop: _Stop) -> None:
+    """Runs the pipeline until it has ended, as it was asked to."""
+    options = live_options(place.job, prism.address)
+    pipeline = beam.Pipeline(runner=PrismRunner(), options=options)
+    build(pipeline, place.job)
+    result = _Result(pipeline.run())
+    while not result.ended.wait(_LOOK):
+        if stop.asked.is_set():
+            place.desk.draining = True
+        if prism.ended is not None:
+            raise LiveError(f"{prism.ended}. {_REMEDY}")
+        if publisher.error is not None:
+            raise LiveError(f"the ledger cannot be published ({publisher.error}). {_REMEDY}") from publisher.error
+        if stop.asked.is_set() and not stop.left:
+            raise LiveError(f"the job did not stop within {STOP:.0f} s. {_REMEDY}")
+    if result.error is not None:
+        raise LiveError(f"the job ended: {_last_line(result.error)}. {_REMEDY}") from result.error
+    if result.state != PipelineState.DONE or not place.desk.draining:
+        raise LiveError(f"the job ended by itself ({result.state}). {_REMEDY}")
+
+
+_REMEDY = "Nothing is lost: start the same command again, which takes up what is left"
+
+
+def live_options(job: Job, address: str) -> PipelineOptions:
+    """Returns Beam's options of a live job on a Prism at this address, whose worker is this process."""
+    options = job.options
+    options.view_as(StandardOptions).streaming = True
+    options.view_as(SetupOptions).save_main_session = False
+    portable = options.view_as(PortableOptions)
+    portable.job_endpoint = address
+    portable.environment_type = "LOOPBACK"
+    portable.job_server_timeout = _JOB_SERVER_SECONDS
+    return options
+
+
+class _Result:
+    """Waits for the result of a pipeline, in a thread of its own: signals find the main thread free."""
+
+    def __init__(self, result: PipelineResult):
+        self.ended = threading.Event()
+        self.state: str | None = None
+        self.error: Exception | None = None
+        threading.Thread(target=self._wait, args=(result,), name="result", daemon=True).start()
+
+    def _wait(self, result: PipelineResult) -> None:
+        try:
+            self.state = result.wait_until_finish()
+        except Exception as error:  # noqa: BLE001 - raised again, with its cause, by the main thread
+            self.error = error
+        finally:
+            self.ended.set()
+
+
+class _Publisher:
+    """Publishes the ledger again and again while this is entered."""
+
+    def __init__(self, place: Workplace):
+        assert place.run.live is not None
+        self._place, self._every = place, place.run.live.publish_every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._publish, name="publish", daemon=True)
+        self.error: OSError | None = None
+
+    def __enter__(self) -> _Publisher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _publish(self) -> None:
+        while not self._stop.wait(self._every):
+            try:
+                self._place.publish()
+            except OSError as error:
+                self.error = error
+                return
+
+
+@contextmanager
+def _signals(stop: _Stop) -> Iterator[_Stop]:
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _subscriptions(job: Job) -> str:
+    assert job.run.live is not None
+    return " and ".join(name for _, name in job.run.live.subscriptions)
+
+
+def _last_line(error: Exception) -> str:
+    """What happened, of a worker's traceback that Beam passes on as a text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(Error|Exception)\b", line)]
+    return (named or lines or [type(error).__name__])[-1].rstrip(".")

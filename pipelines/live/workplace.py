@@ -1,0 +1,146 @@
+"""Where a live job works: its journal, books, spool and kept rows, taken up again as the last process left them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipelines.job import Job
+from pipelines.lock import RUNNING
+from schemas.records import FEEDS
+from transforms.deliver import storage
+from transforms.deliver.courier import Courier
+from transforms.gather.cells import Cell
+from transforms.keep import rows as kept_rows
+from transforms.keep.arrivals import sends_at_once
+from transforms.keep.flush import Flushes
+from transforms.keep_cells import flush_cell
+from transforms.ledger.books import Books
+from transforms.ledger.commit import commit, publish
+from transforms.ledger.counts import Entry, Kept, StreamError
+from transforms.ledger.desk import Desk, close_desk, open_desk
+from transforms.read.journal import Journal
+from transforms.run import Live
+
+SPILL = "spill"
+"""Directory of the spill files of segments that are not done."""
+
+
+class Workplace:
+    """What a live job has on this machine while it runs.
+
+    Attributes:
+      job: the job, with its spill directory.
+      books: what counts.
+      journal: what was acknowledged and does not count yet.
+      courier: who delivers.
+      desk: what the steps share.
+    """
+
+    def __init__(self, job: Job):
+        live = _live(job)
+        self.job = job.with_run(spill=os.path.join(live.directory, SPILL))
+        self.run = self.job.run
+        self.directory = Path(live.directory)
+        for directory in (SPILL, kept_rows.DIRECTORY):
+            (self.directory / directory).mkdir(parents=True, exist_ok=True)
+        self.journal = Journal(self.directory / "journal")
+        self.books = Books(self.directory / "books", self._forget)
+        self.courier = Courier(self.run, job.streams, self.books, live.max_delay)
+        self.desk: Desk = open_desk(self.run, self.books, self.journal)
+        self._publishing = threading.Lock()
+
+    def recover(self) -> None:
+        """Settles what a process that was killed has left: flushes rows, publishes, removes what does not count."""
+        self.flush()
+        self._commit()
+        for directory in ("warehouse", "streams", "pending", os.path.relpath(self.directory, self.run.output)):
+            storage.sweep_temporary(storage.join(self.run.output, directory))
+        kept = {kept.path for cell in self.books.cells_with_kept_rows for kept in self.books.kept(cell)}
+        storage.remove_stale(str(self.directory / kept_rows.DIRECTORY), lambda path: True, kept)
+        # What is replayed is decoded again.
+        storage.remove_stale(str(self.directory / SPILL), lambda path: True, ())
+
+    def flush(self) -> None:
+        """Flushes all cells."""
+        flushes = Flushes(self.run, self.job.streams)
+        try:
+            for cell in self.books.cells_with_kept_rows:
+                for group in flush_cell(flushes, self.books, cell):
+                    self.books.commit(group)
+            self.books.sync()
+        finally:
+            flushes.close()
+
+    def publish(self) -> None:
+        """Publishes the ledger, and then removes the files that it lists no more."""
+        with self._publishing:
+            settled = self.books.settled()
+            entries = self._with_errors(settled.entries)
+            publish(self.run, self.job.stream_facts, self.job.streams, entries, self._in_flight(settled.kept))
+            for path in settled.obsolete:
+                storage.remove(storage.absolute(self.run.output, path))
+            self.books.review(self.journal.alive)
+
+    def finish(self) -> None:
+        """Publishes the ledger for the last time, sweeps, and says that the job has ended in order."""
+        self._commit()
+        self.books.close()
+        self.journal.close()
+        if not self.books.cells_with_kept_rows:
+            (self.directory / RUNNING).unlink()
+
+    def _commit(self) -> None:
+        with self._publishing:
+            settled = self.books.settled()
+            commit(self.run, self.job.stream_facts, self.job.streams, self._with_errors(settled.entries))
+            for path in settled.obsolete:
+                storage.remove(storage.absolute(self.run.output, path))
+
+    def _with_errors(self, entries: list[Entry]) -> list[Entry]:
+        """Entries, and why streams fail at present."""
+        standing = self.courier.standing().items()
+        return entries + [
+            StreamError(name, failure.error, failure.remedy) for name, (_, failure) in standing if failure is not None
+        ]
+
+    def _in_flight(self, kept: Sequence[Kept]) -> dict[str, Any]:
+        """What is counted and in no part yet, for whoever audits while the job runs."""
+        rows: dict[str, dict[int, int]] = {feed: {} for feed in FEEDS}
+        for one in kept:
+            cell = Cell.of_number(one.cell)
+            of_feed = rows[FEEDS[cell.kind]]
+            of_feed[cell.hour] = of_feed.get(cell.hour, 0) + one.rows
+        at_once = [stream.name for stream in self.job.streams if sends_at_once(stream)]
+        return {"rows": rows, "streams_with_them": at_once}
+
+    def _forget(self, segment: int) -> None:
+        """A segment is done: its messages, and its slices, are not needed any more."""
+        self.journal.done(segment)
+        path = self.run.spill_path(segment, 0)
+        if path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+@contextmanager
+def opened(job: Job) -> Iterator[Workplace]:
+    """The workplace of a job, of which the caller holds the output directory's lock."""
+    directory = Path(_live(job).directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / RUNNING).touch()
+    place = Workplace(job)
+    try:
+        yield place
+    finally:
+        close_desk(place.run)
+
+
+def _live(job: Job) -> Live:
+    assert job.run.live is not None
+    return job.run.live
