@@ -77,6 +77,7 @@ class _KeepCells(beam.DoFn):
             fresh = os.urandom(8)
             token.write(fresh)
             self._seen[number] = fresh, seen
+            self._desk.ids[number] = len(seen)
             # While the job drains, who launched it flushes what is left.
             if number not in self._due and not self._desk.draining:
                 self._due[number] = time.monotonic() + self._live.aggregate_every

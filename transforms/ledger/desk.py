@@ -17,12 +17,14 @@ class Desk:
       books: its books.
       journal: what was received and does not count yet; a job that reads no subscription has none.
       subscribers: who reads the subscriptions, by their full names.
+      ids: how many ids are held to know duplicates by, by the number of their cell.
       draining: whether the job is about to stop: cells are flushed at their next look.
     """
 
     def __init__(self, books: Books, journal: Journal | None = None):
         self.books, self.journal = books, journal
         self.subscribers: dict[str, Subscriber] = {}
+        self.ids: dict[int, int] = {}
         self.draining = False
         self._lock = threading.Lock()
 
