@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "validate": "Check a streams file; say in words how each filter was read.",
     "import": "Write emnify's data streams as a streams file.",
     "explain": "Show what becomes of single records, step by step.",
+    "status": "Show how the live jobs of an output directory stand.",
     "audit": "Prove from an output directory that nothing was lost.",
     "report": "Write the report of an output directory again.",
     "test": "Send one marked sample record to a stream's destination.",

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import (
     PipelineOptions,
     PortableOptions,
@@ -25,7 +26,9 @@ from apache_beam.runners.runner import PipelineResult, PipelineState
 from rich.console import Console
 
 from pipelines.job import Build, Job, write_meta
+from pipelines.live.options import LiveOptions
 from pipelines.live.prism import Prism, find_prism
+from pipelines.live.watch import Watch
 from pipelines.live.workplace import Workplace, opened
 from pipelines.local import describe
 from pipelines.lock import locked
@@ -82,7 +85,7 @@ def run_live(job: Job, build: Build, console: Console) -> int:
     """
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     started = time.monotonic()
-    with locked(job.run.output, live=job.run.writer), _signals(_Stop(console)) as stop:
+    with locked(job.run.output, live=job.run.writer), _signals(_Stop(console)) as stop, _quiet_worker():
         write_meta(job.run)
         write_report_mask(job.run.output, job.report_mask)
         with opened(job) as place:
@@ -90,11 +93,12 @@ def run_live(job: Job, build: Build, console: Console) -> int:
             waited = deliver_waiting(job.run.output, job.streams)
             place.courier.resume()
             program = find_prism(job.options.view_as(PrismRunnerOptions).prism_location)
-            with Prism(program, place.directory / "prism.log") as prism, _Publisher(place) as publisher:
-                print_prose(console, f"reading {_subscriptions(job)}; stop with Ctrl-C")
-                _work(place, build, prism, publisher, stop)
-            place.flush()
-            place.courier.stop(max(0.0, stop.left - _LAST_STEPS))
+            with Watch(place, console, job.options.view_as(LiveOptions).metrics_port):
+                with Prism(program, place.directory / "prism.log") as prism, _Publisher(place) as publisher:
+                    print_prose(console, f"reading {_subscriptions(job)}; stop with Ctrl-C")
+                    _work(place, build, prism, publisher, stop)
+                place.flush()
+                place.courier.stop(max(0.0, stop.left - _LAST_STEPS))
             place.finish()
         seconds = time.monotonic() - started
         report = None if job.options.view_as(StreamerOptions).no_report else describe(job)
@@ -190,6 +194,22 @@ def _signals(stop: _Stop) -> Iterator[_Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _quiet_worker() -> Iterator[None]:
+    """Threads of Beam's worker lose their connections when Prism ends, which is told in a better way."""
+    before = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, grpc.RpcError):
+            before(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _subscriptions(job: Job) -> str:

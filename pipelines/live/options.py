@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import os
 import re
+import socket
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -91,7 +92,7 @@ class LiveOptions(PipelineOptions):
             "--metrics_port",
             type=int,
             metavar="PORT",
-            help="Port of an endpoint for Prometheus, http://localhost:PORT/metrics (default: none).",
+            help="Port of an endpoint for Prometheus, http://HOST:PORT/metrics, open to all addresses (default: none).",
         )
 
 
@@ -188,8 +189,20 @@ def _place_mistakes(given: argparse.Namespace, options: PipelineOptions, output:
     if given.metrics_port is not None:
         if not 1 <= given.metrics_port <= 65_535:
             mistakes.append(f"--metrics_port: {given.metrics_port} is no port; expected 1 to 65535")
+        elif _is_taken(given.metrics_port):
+            mistakes.append(f"--metrics_port: {given.metrics_port} is taken by another process; choose another one")
         if importlib.util.find_spec("prometheus_client") is None:
             mistakes.append(
                 "--metrics_port: needs prometheus-client, which is not installed: pip install 'data-streamer[metrics]'"
             )
     return mistakes
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind(("", port))
+        except OSError:
+            return True
+    return False
