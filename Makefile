@@ -69,6 +69,23 @@ run: $(VENV)/.run  ## simulate two days of a fleet, run the job on it with five 
 	@echo "  data-streamer explain $$(find $(FEED)/events -name '*.ndjson' | sort | head -1) --streams=examples/streams.yaml"
 	@echo "  data-streamer --help              # and README.md"
 
+LIVE_OUTPUT := build/live-output
+RATE ?= 300
+PRISM_VERSION := 2.77.0
+PRISM := build/bin/prism
+
+$(PRISM):
+	@command -v go >/dev/null || { echo "Prism, Beam's engine for one machine, is built with Go, which is not installed: https://go.dev/doc/install" >&2; exit 1; }
+	@echo "Building Prism with $$(go version): takes some minutes once"
+	@GOBIN=$(CURDIR)/build/bin go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(PRISM_VERSION)
+
+.PHONY: prism
+prism: $(PRISM)  ## build Prism, the engine of live jobs on this machine (needs Go)
+
+.PHONY: stream-demo
+stream-demo: $(VENV)/.dev $(PRISM)  ## a live fleet, the live job on Prism, three streams; Ctrl-C stops it, and the ledger balances
+	@$(BIN)/python -m examples.live_demo --rate=$(RATE) --output=$(LIVE_OUTPUT)
+
 .PHONY: test
 test: $(VENV)/.dev  ## run every test
 	@$(PYTEST)

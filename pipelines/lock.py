@@ -50,18 +50,24 @@ def locked(output: str, live: str | None = None) -> Iterator[None]:
         file.truncate(0)
         file.write(json.dumps({"pid": os.getpid(), "since": int(time.time())}))
         file.flush()
-        for writer in live_writers(output):
-            if writer != live and os.path.exists(os.path.join(output, LIVE, writer, RUNNING)):
-                raise LockedError(
-                    f"{output}: the live job {writer!r} did not end in order, and keeps records that are not in the "
-                    f"warehouse yet. Start it again (--streaming --name={writer}), stop it with Ctrl-C, then repeat "
-                    "this command."
-                )
+        _refuse_unfinished(output, live)
         yield
+
+
+def _refuse_unfinished(output: str, live: str | None) -> None:
+    for writer in live_writers(output):
+        if writer != live and os.path.exists(os.path.join(output, LIVE, writer, RUNNING)):
+            raise LockedError(
+                f"{output}: the live job {writer!r} did not end in order, and keeps records that are not in the "
+                f"warehouse yet. Start it again (--streaming --name={writer}), stop it with Ctrl-C, then repeat this "
+                "command."
+            )
 
 
 def is_locked(output: str) -> bool:
     """Whether a run works in an output directory of this machine."""
+    if storage.is_remote(output):
+        return False
     try:
         with open(os.path.join(output, ".run", "lock"), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -70,6 +76,12 @@ def is_locked(output: str) -> bool:
     except OSError:
         return True
     return False
+
+
+def is_unfinished(output: str) -> bool:
+    """Whether a run works in an output directory of this machine, or a live one was killed there."""
+    marks = (os.path.join(output, LIVE, writer, RUNNING) for writer in live_writers(output))
+    return any(map(os.path.exists, marks)) or is_locked(output)
 
 
 def live_writers(output: str) -> list[str]:

@@ -3,7 +3,8 @@
 `audit` recounts every file that the ledger lists (presence, size, checksum, rows), looks for files that no writer
 committed, checks every equation of the ledger (`warehouse.equations`), compares the aggregates with the rows they sum
 up, and counts what is pending. What a destination outside only acknowledged (a queue, an HTTP receiver) cannot be
-recounted: its stream is reported as *receipts only*.
+recounted: its stream is reported as *receipts only*. While a run works in the directory, what it has published is
+audited: `warehouse.published`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import msgspec
 import pyarrow.parquet as pq
 
 from warehouse.equations import EQUATIONS
+from warehouse.in_flight import define_in_flight
 from warehouse.layout import (
     COMMITS,
     DEAD,
@@ -202,12 +204,17 @@ def _is_empty(path: Path) -> bool:
 
 def _check_contents(directory: Path, files: list[dict[str, Any]], intact: bool, result: AuditResult) -> None:
     with connect(directory) as connection:
+        in_flight = define_in_flight(connection, directory)
         for equation in EQUATIONS:
             if equation.reads_rows and not intact:
                 result.note(f"not checked, since files of the warehouse are damaged: {equation.text}")
                 continue
             rows = connection.execute(equation.differences).fetchall()
             result.settle(equation.text, [f"{place}: {left} against {right}" for place, left, right in rows])
+        if in_flight:
+            result.note(
+                f"{in_flight:,} records in flight: the live job has them, and writes them within its next flush"
+            )
         _check_pending(directory, connection, files, result)
         _check_streams(connection, files, result)
         if intact:

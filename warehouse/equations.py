@@ -1,6 +1,7 @@
 """The equations that prove that nothing was lost, as queries that find where they do not hold.
 
 Each query returns one row per difference: where (text), and the two sides of the equation (text). No row: it holds.
+They read the views of the warehouse, and the tables that `warehouse.in_flight.define_in_flight` makes.
 """
 
 from __future__ import annotations
@@ -56,6 +57,13 @@ def _between(text: str, left: str, right: str, *group: str, reads_rows: bool = F
 
 
 _CELL_DELIVERED = "SELECT writer, feed, hour, sum(delivered) AS n FROM ledger WHERE stage = 'cell' GROUP BY ALL"
+_CELL_WRITTEN = (
+    "SELECT writer, feed, hour, sum(n)::BIGINT AS n FROM ("
+    "SELECT writer, feed, hour, delivered AS n FROM ledger WHERE stage = 'cell' "
+    "UNION ALL SELECT writer, feed, hour, -n FROM in_flight) GROUP BY ALL"
+)
+"""What is not in flight any more: lies in parts, and has gone to the streams that get their records with them."""
+
 _STREAMS = "SELECT DISTINCT writer, feed, stream FROM ledger WHERE stage = 'stream' AND unit = '{unit}'"
 _STREAM_RECEIVED = (
     "SELECT writer, feed, stream, hour, sum(received) AS n FROM ledger WHERE stage = 'stream' AND unit = '{unit}' "
@@ -66,13 +74,14 @@ _TABLE_ROWS = (
     "CASE WHEN table_or_stream IN ('usage', 'device_usage_hourly') THEN 'usage' ELSE 'events' END AS feed, "
     "hour, sum(row_count) AS n FROM ledger_files WHERE table_or_stream IN ({tables}) GROUP BY ALL"
 )
+_AT_ONCE = "((writer, stream) IN (SELECT (writer, stream) FROM with_flight))"
 _RECORD_TABLES = "'events', 'usage'"
 _AGGREGATE_TABLES = "'device_usage_hourly', 'device_events_hourly'"
 
 
-def _to_each_stream(source: str, unit: str) -> str:
-    """What a stage hands on, once for every stream that its writer served."""
-    streams = _STREAMS.format(unit=unit)
+def _to_each_stream(source: str, unit: str, which: str = "true") -> str:
+    """What a stage hands on, once for every stream (that is `which`) that its writer served."""
+    streams = f"{_STREAMS.format(unit=unit)} AND {which}"
     return (
         f"SELECT served.writer, served.feed, served.stream, source.hour, source.n FROM ({streams}) AS served "
         f"JOIN ({source}) AS source ON source.writer = served.writer AND source.feed = served.feed"
@@ -125,7 +134,9 @@ EQUATIONS = (
     ),
     _between(
         "cell.delivered = stream.received, for every stream of records",
-        _to_each_stream(_CELL_DELIVERED, "records"), _STREAM_RECEIVED.format(unit="records"),
+        f"{_to_each_stream(_CELL_DELIVERED, 'records', _AT_ONCE)} UNION ALL "
+        f"{_to_each_stream(_CELL_WRITTEN, 'records', f'NOT {_AT_ONCE}')}",
+        _STREAM_RECEIVED.format(unit="records"),
         "writer", "feed", "stream", "hour",
     ),
     _between(
@@ -135,7 +146,7 @@ EQUATIONS = (
     ),
     _between(
         "cell.delivered = rows of events and usage",
-        f"FROM ({_CELL_DELIVERED}) WHERE n <> 0", _TABLE_ROWS.format(tables=_RECORD_TABLES),
+        f"FROM ({_CELL_WRITTEN}) WHERE n <> 0", _TABLE_ROWS.format(tables=_RECORD_TABLES),
         "writer", "feed", "hour",
     ),
     _between(

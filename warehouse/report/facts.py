@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 
 from warehouse.equations import EQUATIONS
+from warehouse.in_flight import define_in_flight
 from warehouse.layout import RUN_FILE, WarehouseError
 
 Row = dict[str, Any]
@@ -91,6 +92,7 @@ def read_facts(connection: duckdb.DuckDBPyConnection, output: Path) -> Facts:
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
 
+    define_in_flight(connection, output)
     inputs = rows(_INPUTS)[0]
     step = _step(inputs["first_time"], inputs["last_time"])
     run = read_run(output)

@@ -59,7 +59,7 @@ def test_stopped_by_ctrl_c_it_has_kept_what_a_batch_run_keeps(tmp_path: Path, ho
         job = site.job().started()
         for feed, records in lines.items():
             site.publish(feed, records)
-        site.wait_for(len(event_ids(batch)) // 2)
+        site.wait_for(site.rows(batch))
         assert job.stop() == 0, job.text
     assert "Traceback" not in job.text
     site.assert_equals(batch)
@@ -77,7 +77,7 @@ def test_killed_and_started_again_it_has_kept_what_a_batch_run_keeps(site: Site,
     job = site.job().started()
     for feed, records in lines.items():
         site.publish(feed, records[: len(records) // 2])
-    site.wait_for(len(event_ids(batch)) // 5)
+    site.wait_for(site.rows(batch) // 5)
     for feed, records in lines.items():
         site.publish(feed, records[len(records) // 2 :])
     if victim == "worker":
@@ -90,7 +90,7 @@ def test_killed_and_started_again_it_has_kept_what_a_batch_run_keeps(site: Site,
         assert "Prism was ended by signal 9. Nothing is lost: start the same command again" in job.text
     assert (site.output / ".live" / "live" / "running").exists()
     again = site.job().started()
-    site.wait_for(len(event_ids(batch)) // 2)
+    site.wait_for(site.rows(batch))
     assert again.stop(signal.SIGTERM) == 0, again.text
     site.assert_equals(batch)
     assert set(received(hook)) == event_ids(batch)
