@@ -95,7 +95,7 @@ def live_lines(lines: list[bytes]) -> Iterator[bytes]:
             try:
                 record = json.loads(line)
                 record["id"] += base * _ROUND_IDS // 1_000 + number * _ROUND_IDS
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 yield line  # malformed on purpose
                 continue
             # A duplicate has the time of its original.

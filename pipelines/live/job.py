@@ -120,6 +120,8 @@ def _work(place: Workplace, build: Build, prism: Prism, publisher: _Publisher, s
             raise LiveError(f"the ledger cannot be published ({publisher.error}). {_REMEDY}") from publisher.error
         if stop.asked.is_set() and not stop.left:
             raise LiveError(f"the job did not stop within {STOP:.0f} s. {_REMEDY}")
+    if prism.has_ended(_LOOK):  # which the result may be told of first
+        raise LiveError(f"{prism.ended}. {_REMEDY}")
     if result.error is not None:
         raise LiveError(f"the job ended: {_last_line(result.error)}. {_REMEDY}") from result.error
     if result.state != PipelineState.DONE or not place.desk.draining:
@@ -219,6 +221,7 @@ def _subscriptions(job: Job) -> str:
 
 def _last_line(error: Exception) -> str:
     """What happened, of a worker's traceback that Beam passes on as a text."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = error.details() if isinstance(error, grpc.Call) else str(error)
+    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(Error|Exception)\b", line)]
     return (named or lines or [type(error).__name__])[-1].rstrip(".")

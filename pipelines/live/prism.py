@@ -110,6 +110,14 @@ class Prism:
             return None
         return f"Prism was ended by signal {-code}" if code < 0 else f"Prism ended with exit code {code}"
 
+    def has_ended(self, within: float) -> bool:
+        """Whether it has ended, or does within so many seconds."""
+        try:
+            self._process.wait(within)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def stop(self) -> None:
         """Stops it, by force if it does not stop soon."""
         self._process.terminate()
