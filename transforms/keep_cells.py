@@ -2,41 +2,49 @@
 
 A slice is settled when it comes: duplicates go, the rest is classified, kept, and handed to the streams that send at
 once. Every ``aggregate_every`` seconds what a cell has kept is flushed: parts, partial sums, and streams that store.
+A cell closes some time after its hour, when nothing comes for it any more: then its state is cleared, and for a record
+that comes later its ids are read back from the warehouse.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 from apache_beam.coders import BytesCoder
+from apache_beam.metrics import Metrics
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 
-from schemas.records import FEEDS, ID_COLUMN, RECORD_SCHEMAS
+from schemas.records import FEEDS, HOUR, ID_COLUMN, RECORD_SCHEMAS
 from schemas.streams import Stream
 from schemas.tables import TABLES
-from transforms.deduplicate.committed import CommittedIds, read_parquet
+from transforms.deduplicate.committed import CommittedIds, bucket_of, read_parquet
 from transforms.deduplicate.seen import SeenIds
 from transforms.deliver import storage
-from transforms.gather.cells import Cell, column_int64
+from transforms.gather.cells import Cell, column_int64, record_times
 from transforms.gather.claims import batch_of, place_of
 from transforms.gather_by_cell import KeyedBytes
 from transforms.keep import rows as kept_rows
 from transforms.keep.arrivals import Arrivals
+from transforms.keep.closing import closes_at
 from transforms.keep.flush import Flushes, panes
 from transforms.ledger.books import Books
-from transforms.ledger.counts import Group, encode_group
-from transforms.ledger.desk import desk_of
+from transforms.ledger.counts import Flushed, Group, encode_group
+from transforms.ledger.desk import OpenCell, desk_of
 from transforms.run import Live, Run
 
-_TICK = 1.0
-"""Most seconds between two looks whether a cell has to be flushed: a drain waits for pending timers."""
+_TICK, _LOOK = 1.0, 2.0
+"""Most seconds between two looks at a cell: whether it has to be flushed, and whether it may close. A drain waits for
+timers that are set."""
+
+_AHEAD = 3_600_000_000
+"""Microseconds that a record's time may lie ahead without being counted apart."""
 
 
 class _KeepCells(beam.DoFn):
@@ -46,14 +54,12 @@ class _KeepCells(beam.DoFn):
 
     def __init__(self, run: Run, streams: Sequence[Stream]):
         self._run, self._streams = run, list(streams)
+        self._ahead = Metrics.counter("cells", "records_ahead")
 
     def setup(self) -> None:
         self._desk = desk_of(self._run)
         self._arrivals = Arrivals(self._run, self._streams)
         self._flushes = Flushes(self._run, self._streams)
-        # Ids by cell, with the token of the state that they are of; and when a cell has to be flushed.
-        self._seen: dict[int, tuple[bytes, SeenIds]] = {}
-        self._due: dict[int, float] = {}
 
     def teardown(self) -> None:
         self._flushes.close()
@@ -67,54 +73,95 @@ class _KeepCells(beam.DoFn):
     ) -> Iterator[bytes]:
         number, claim = element
         cell = Cell.of_number(number)
-        seen = self._ids_of(cell, token.read(), ids)
+        known = self._opened(cell, token.read(), ids)
+        known.last = self._desk.clock()
         batch = batch_of(claim, RECORD_SCHEMAS[cell.kind])
-        entries, new = self._arrivals.take(cell, self._desk.books.next_pane(number), batch, seen)
-        if len(new):
-            seen.add(new)
+        pane = self._desk.books.next_pane(number)
+        entries, keep = self._arrivals.take(cell, pane, batch, known.seen)
+        if keep.any():
+            new = column_int64(batch.column(ID_COLUMN[cell.kind]))[keep]
+            known.seen.add(new)
             ids.add(new.tobytes())
             # Random, not a counter: two attempts could share a number with different ids.
-            fresh = os.urandom(8)
-            token.write(fresh)
-            self._seen[number] = fresh, seen
-            self._desk.ids[number] = len(seen)
-            # While the job drains, who launched it flushes what is left.
-            if number not in self._due and not self._desk.draining:
-                self._due[number] = time.monotonic() + self._live.aggregate_every
-                tick.set(time.time() + min(_TICK, self._live.aggregate_every))
+            known.token = os.urandom(8)
+            token.write(known.token)
+            known.newest = pane
+            if known.due is None:
+                known.due = known.last + self._live.aggregate_every
+            self._count_ahead(cell, batch, keep, known.last)
+        # While the job drains, who launched it flushes what is left.
+        if not known.ticking and not self._desk.draining:
+            self._set(tick, known)
         yield encode_group(Group(("slice", *place_of(claim)), entries))
 
     @on_timer(TICK)
-    def on_tick(self, number: Any = beam.DoFn.KeyParam, tick: Any = beam.DoFn.TimerParam(TICK)) -> Iterator[bytes]:
-        due = self._due.get(number, 0.0)
-        if time.monotonic() < due and not self._desk.draining:
-            tick.set(time.time() + min(_TICK, self._live.aggregate_every))
+    def on_tick(
+        self,
+        number: Any = beam.DoFn.KeyParam,
+        ids: Any = beam.DoFn.StateParam(IDS),
+        token: Any = beam.DoFn.StateParam(TOKEN),
+        tick: Any = beam.DoFn.TimerParam(TICK),
+    ) -> None:
+        books, now = self._desk.books, self._desk.clock()
+        known = self._opened(Cell.of_number(number), token.read(), ids)
+        known.ticking = False
+        if self._desk.draining or (known.due is not None and now >= known.due):
+            known.due = None if self._flush(number, known.newest) else now
+        if self._desk.draining:
             return
-        self._due.pop(number, None)
-        yield from map(encode_group, flush_cell(self._flushes, self._desk.books, number))
+        closes = closes_at(Cell.of_number(number), known.last, self._live.close_after)
+        if known.due is None and now >= closes and not books.kept(number):
+            # What comes later finds the ids in the warehouse.
+            ids.clear()
+            token.clear()
+            del self._desk.cells[number]
+            return
+        self._set(tick, known)
 
     @property
     def _live(self) -> Live:
         assert self._run.live is not None
         return self._run.live
 
-    def _ids_of(self, cell: Cell, token: bytes | None, bag: Any) -> SeenIds:
-        """The ids of a cell: those in this process, if they are those of the state, else read again."""
-        cached = self._seen.get(cell.number)
-        if cached is not None and cached[0] == token:
-            return cached[1]
+    def _set(self, tick: Any, known: OpenCell) -> None:
+        known.ticking = True
+        tick.set(self._desk.clock() + (_LOOK if known.due is None else min(_TICK, self._live.aggregate_every)))
+
+    def _flush(self, number: int, newest: int) -> bool:
+        """Flushes a cell; returns whether its newest rows, which may be on their way to the books, were there."""
+        books = self._desk.books
+        # Committed here, not in the last step: the next look must not find the same rows.
+        groups = [group for group in flush_cell(self._flushes, books, number) if books.commit(group)]
+        books.sync()
+        flushed = {
+            done for group in groups for entry in group.entries if isinstance(entry, Flushed) for done in entry.numbers
+        }
+        return newest in flushed
+
+    def _count_ahead(self, cell: Cell, batch: pa.RecordBatch, keep: np.ndarray, now: float) -> None:
+        latest = int(now * 1_000_000) + _AHEAD
+        if cell.hour + HOUR > latest:
+            ahead = int((record_times(batch, cell.kind)[keep] > latest).sum())
+            self._ahead.inc(ahead)
+            self._desk.count_ahead(ahead)
+
+    def _opened(self, cell: Cell, token: bytes | None, bag: Any) -> OpenCell:
+        """What is held of a cell: in this process, if it is of the state as it is, else read again."""
+        known = self._desk.cells.get(cell.number)
+        if known is not None and known.token == (token or b""):
+            return known
         seen = SeenIds()
-        known = [self._committed(cell), *(np.frombuffer(piece, np.int64) for piece in bag.read())]
-        seen.add(np.unique(np.concatenate(known)))
-        self._seen[cell.number] = token or b"", seen
-        return seen
+        ids = [self._committed(cell), *(np.frombuffer(piece, np.int64) for piece in bag.read())]
+        seen.add(np.unique(np.concatenate(ids)))
+        known = self._desk.cells[cell.number] = OpenCell(token or b"", seen, self._desk.clock())
+        return known
 
     def _committed(self, cell: Cell) -> np.ndarray:
         """Ids of the cell that are in the warehouse, of any writer, or kept for it."""
         name, table, run = ID_COLUMN[cell.kind], FEEDS[cell.kind], self._run
         found = [CommittedIds(run.output, run.writer).of_cell(cell)]
         for file in self._desk.books.files:
-            if file.table_or_stream == table and file.hour == cell.hour and f"-{cell.bucket}-" in file.path:
+            if file.table_or_stream == table and file.hour == cell.hour and bucket_of(file.path) == cell.bucket:
                 rows = read_parquet(storage.absolute(run.output, file.path), [name])
                 found.append(column_int64(rows.column(name).combine_chunks()))
         for kept in self._desk.books.kept(cell.number):

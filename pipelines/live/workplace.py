@@ -50,7 +50,7 @@ class Workplace:
         for directory in (SPILL, kept_rows.DIRECTORY):
             (self.directory / directory).mkdir(parents=True, exist_ok=True)
         self.journal = Journal(self.directory / "journal")
-        self.books = Books(self.directory / "books", self._forget)
+        self.books = Books(self.directory / "books", self._forget, live.close_after)
         self.courier = Courier(self.run, job.streams, self.books, live.max_delay)
         self.desk: Desk = open_desk(self.run, self.books, self.journal)
         self._publishing = threading.Lock()

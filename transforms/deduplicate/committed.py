@@ -23,6 +23,11 @@ def read_parquet(path: str, columns: list[str]) -> pa.Table:
         return pq.ParquetFile(pa.PythonFile(file, mode="r")).read(columns=columns)
 
 
+def bucket_of(path: str) -> int:
+    """The bucket of a part of a cell, by its name."""
+    return int(path.rsplit("/", 1)[-1].removesuffix(".parquet").split("-")[-2])
+
+
 class CommittedIds:
     """Looks up the ids that writers other than `writer` have committed under `output`; picklable, lazy, one per worker.
 
@@ -51,7 +56,6 @@ class CommittedIds:
                 continue
             for file in listed_files(self._output, writer):
                 if file.table_or_stream in FEEDS and file.hour is not None and file.row_count:
-                    bucket = int(file.path.rsplit("/", 1)[-1].removesuffix(".parquet").split("-")[-2])
                     path = storage.absolute(self._output, file.path)
-                    files.setdefault((file.table_or_stream, file.hour, bucket), []).append(path)
+                    files.setdefault((file.table_or_stream, file.hour, bucket_of(path)), []).append(path)
         return files

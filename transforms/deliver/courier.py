@@ -1,25 +1,30 @@
 """The courier of a live job: delivers what waits in the spool, in the order in which it was committed.
 
 Each shard of a stream has a thread, so that no receiver holds up another, nor the steps of the pipeline. A destination
-that fails is tried again after a pause that grows; what waits for it stays first, and in order. What was delivered is
-committed to the books before it is forgotten: a kill in between sends it again under the same ids. Files of the spool
-stay until the ledger is published without them.
+that fails is tried again after a pause that grows, also one that cannot be set up; what waits for it stays first, and
+in order. What was delivered is committed to the books before it is forgotten: a kill in between sends it again under
+the same ids. Files of the spool stay until the ledger is published without them, however old they are: of records that
+have waited for seven days the log warns, and none is given up.
 """
 
 from __future__ import annotations
 
+import itertools
+import logging
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from schemas.records import FEEDS
 from schemas.tables import DEAD_LETTERS, DEVICE_USAGE_HOURLY, TABLES, USAGE
 from transforms.dead_letters import dead_letter_batch
 from transforms.deliver import spool, storage
 from transforms.deliver.destination import Outcome, StreamDefinition
-from transforms.deliver.failures import Failure
+from transforms.deliver.failures import Failure, FailureKind
 from transforms.deliver.lanes import Destinations
 from transforms.deliver.parts import Part
 from transforms.deliver.selection import Selection
@@ -34,27 +39,49 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 _PARTS_AT_ONCE = 256
 """Parts that are taken for one delivery: their rows fill several batches."""
 
-_DEAD_PART = 1 << 40
+_DEAD_PART = 1 << 60
 """Numbers from which on the courier names its parts of the dead-letter table: those of the feed lie below."""
+
+LONG = 7 * 86_400.0
+"""Seconds from which on the log warns of a stream whose records wait."""
+
+_log = logging.getLogger(__name__)
+
+
+class _Waits(NamedTuple):
+    """A part of the spool: since when it waits (monotonic), and its rows."""
+
+    part: Part
+    since: float
+    rows: int
 
 
 @dataclass(slots=True)
-class Waiting:
+class _Lane:
     """What waits for a shard of a stream.
 
     Attributes:
-      parts: the spool's parts in order, each with when it came (monotonic) and its rows.
+      parts: the spool's parts in order, those that are being delivered among them.
+      rows: sum of their rows.
       failure: why the last delivery failed; None where it did not.
       attempts: how many failed one after another.
-      delivered: records that were delivered by this process.
-      oldest_ms: age of the oldest record at its delivery, of the last delivery.
+      again: when the next one is due after a failure (monotonic).
     """
 
-    parts: deque[tuple[Part, float, int]]
+    parts: deque[_Waits] = field(default_factory=deque)
+    rows: int = 0
     failure: Failure | None = None
     attempts: int = 0
-    delivered: int = 0
     again: float = 0.0
+
+    def pop(self) -> None:
+        """Takes the first part away."""
+        self.rows -= self.parts.popleft().rows
+
+    def put_back(self, parts: Sequence[_Waits]) -> None:
+        """Puts parts before all others, in this order."""
+        self.parts.extendleft(reversed(parts))
+        self.rows += sum(part.rows for part in parts)
 
 
 class Courier:
@@ -71,36 +98,59 @@ class Courier:
         self._run, self._books, self._max_delay = run, books, max_delay
         self._streams: Mapping[str, StreamDefinition] = {stream.name: stream for stream in streams}
         self._destinations = Destinations(self._streams)
-        self._lanes: dict[tuple[str, int], Waiting] = {}
+        self._lanes: dict[tuple[str, int], _Lane] = {}
         self._threads: dict[tuple[str, int], threading.Thread] = {}
         self._changed = threading.Condition()
-        self._stopping = False
-        self._dead_parts = _DEAD_PART
-        books.on_files(self.take)
-
-    def take(self, files: Sequence[FileEntry]) -> None:
-        """Takes files that were committed; those of the spool are delivered."""
-        now = time.monotonic()
-        with self._changed:
-            for file in files:
-                part = spool.part_of(storage.absolute(self._run.output, file.path), self._run.output)
-                if part is None or part.stream not in self._streams:
-                    continue
-                lane = (part.stream, part.shard)
-                if lane not in self._lanes:
-                    self._lanes[lane] = Waiting(deque())
-                self._lanes[lane].parts.append((part, now, file.row_count))
-                if lane not in self._threads and not self._stopping:
-                    thread = threading.Thread(target=self._serve, args=(lane,), name=f"deliver {lane}", daemon=True)
-                    self._threads[lane] = thread
-                    thread.start()
-            self._changed.notify_all()
+        self._until: float | None = None  # when it has to have stopped; None: it need not
+        self._dead_parts = _DEAD_PART + sum(file.table_or_stream == DEAD_LETTERS.name for file in books.files)
+        self._warned: set[str] = set()
+        books.on_files(self._on_files)
 
     def resume(self) -> None:
-        """Takes what the books list of earlier processes, in order of hour and number."""
+        """Takes what earlier processes left, in the order in which it was committed."""
         waiting = [file for file in self._books.files if file.table_or_stream.startswith(f"{spool.DIRECTORY}/")]
-        ordered = sorted(waiting, key=lambda file: (file.hour or 0, file.path))
-        self.take(ordered)
+        # What is left of a part was committed last and comes first.
+        waiting.sort(key=lambda file: not _is_rest(self._part_of(file)))
+        now = time.time()
+        self._take(waiting, [max(0.0, now - self._written(file, now)) for file in waiting])
+
+    def _on_files(self, files: Sequence[FileEntry]) -> None:
+        """Takes files that were committed, but for what is left of parts: that has its place in the lane."""
+        fresh = [file for file in files if not _is_rest(self._part_of(file))]
+        self._take(fresh, [0.0] * len(fresh))
+
+    def _take(self, files: Sequence[FileEntry], ages: Sequence[float]) -> None:
+        now = time.monotonic()
+        with self._changed:
+            for file, age in zip(files, ages, strict=True):
+                part = self._part_of(file)
+                if part is None or part.stream not in self._streams:
+                    continue
+                lane = self._lanes.setdefault((part.stream, part.shard), _Lane())
+                lane.parts.append(_Waits(part, now - age, file.row_count))
+                lane.rows += file.row_count
+                self._warn_of(part.stream, now - lane.parts[0].since)
+                self._serve((part.stream, part.shard))
+            self._changed.notify_all()
+
+    def _part_of(self, file: FileEntry) -> Part | None:
+        return spool.part_of(storage.absolute(self._run.output, file.path), self._run.output)
+
+    def _written(self, file: FileEntry, otherwise: float) -> float:
+        """When a file of the spool was written, seconds since 1970."""
+        try:
+            return os.stat(storage.absolute(self._run.output, file.path)).st_mtime
+        except FileNotFoundError:
+            return otherwise  # its delivery will say so
+
+    def _warn_of(self, stream: str, age: float) -> None:
+        if age >= LONG and stream not in self._warned:
+            self._warned.add(stream)
+            _log.warning(
+                "stream %s: records wait for more than %.0f days; they are kept until they are delivered: mend its "
+                "destination, or resume it, or remove the stream",
+                stream, LONG / 86_400,
+            )  # fmt: skip
 
     def standing(self) -> dict[str, tuple[int, Failure | None]]:
         """Records that wait, and why, by stream."""
@@ -108,99 +158,112 @@ class Courier:
         with self._changed:
             for (name, _), lane in self._lanes.items():
                 rows, failure = found.get(name, (0, None))
-                found[name] = rows + sum(rows for _, _, rows in lane.parts), failure or lane.failure
+                found[name] = rows + lane.rows, failure or lane.failure
         return found
 
     def oldest(self) -> dict[str, float]:
         """Seconds that the oldest record of each stream has waited here."""
         now = time.monotonic()
+        ages: dict[str, float] = {}
         with self._changed:
-            ages = {name: now - lane.parts[0][1] for (name, _), lane in self._lanes.items() if lane.parts}
+            for (name, _), lane in self._lanes.items():
+                if lane.parts:
+                    ages[name] = max(ages.get(name, 0.0), now - lane.parts[0].since)
         return ages
 
     def stop(self, seconds: float) -> None:
-        """Delivers what can be delivered within so many seconds, and stops; the rest stays in the spool."""
+        """Delivers what can be delivered within so many seconds, and stops; the rest stays in the spool.
+
+        A request that is under way then is left to itself: what it delivers and is not committed is sent again.
+        """
         until = time.monotonic() + seconds
         with self._changed:
-            self._stopping = True
+            self._until = until
             self._changed.notify_all()
             threads = list(self._threads.values())
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
         self._destinations.close()
 
-    def _serve(self, lane: tuple[str, int]) -> None:
-        stream, waiting = self._streams[lane[0]], self._lanes[lane]
-        while True:
+    def _serve(self, place: tuple[str, int]) -> None:
+        """Starts the thread of a lane."""
+        if place not in self._threads and self._until is None:
+            name = f"deliver {place[0]} {place[1]}"
+            self._threads[place] = threading.Thread(target=self._run_lane, args=(place,), name=name, daemon=True)
+            self._threads[place].start()
+
+    def _run_lane(self, place: tuple[str, int]) -> None:
+        stream, lane = self._streams[place[0]], self._lanes[place]
+        while (parts := self._next(stream, lane)) is not None:
+            failure = self._deliver(stream, lane, parts)
             with self._changed:
-                ready = self._ready(stream, waiting)
-                while ready > 0 and not (self._stopping and (not waiting.parts or waiting.failure is not None)):
-                    self._changed.wait(None if ready == float("inf") else ready)
-                    ready = self._ready(stream, waiting)
-                if ready > 0:
-                    return
-                parts = [part for part, _, _ in list(waiting.parts)[:_PARTS_AT_ONCE]]
-            self._deliver(stream, waiting, parts)
+                lane.failure = failure
+                lane.attempts = 0 if failure is None else lane.attempts + 1
+                lane.again = time.monotonic() + (0.0 if failure is None else _pause(lane.attempts, failure))
 
-    def _ready(self, stream: StreamDefinition, waiting: Waiting) -> float:
-        """Seconds until a delivery is due; infinite where nothing waits, or its stream is paused."""
-        if not waiting.parts or stream.state == "paused":
-            return float("inf")
-        now = time.monotonic()
-        if waiting.failure is not None:
-            return max(0.0, waiting.again - now)
-        size = stream.batch.size
-        full = size is not None and sum(rows for _, _, rows in waiting.parts) >= size
-        if full or self._stopping:
-            return 0.0
-        return max(0.0, waiting.parts[0][1] + self._max_delay - now)
-
-    def _deliver(self, stream: StreamDefinition, waiting: Waiting, parts: Sequence[Part]) -> None:
-        """Delivers parts, and commits what became of each."""
-        found = self._destinations.of(stream.name)
-        if isinstance(found, Failure):
-            self._failed(waiting, found)
-            return
-
-        def taken() -> Iterator[tuple[Part, Selection]]:
-            for part in parts:
-                whole, rows = spool.take(self._run.output, part)
-                yield whole, Selection(rows)
-
-        failure = None
-        for part, outcome in found.deliver_lane(taken(), stream, self._run.output):
-            self._settle(part, outcome)
-            failure = failure or outcome.failure
-            with self._changed:
-                waiting.delivered += outcome.delivered
-                _, since, _ = waiting.parts.popleft()
-                if outcome.failure is not None and outcome.rest is not None:
-                    rest = replace(part, rest=part.rest + 1)
-                    waiting.parts.appendleft((rest, since, outcome.rest.num_rows))
-                elif outcome.failure is not None:
-                    waiting.parts.appendleft((part, since, 0))
-            if outcome.failure is not None:
-                break
-        self._books.sync()
-        if failure is not None:
-            self._failed(waiting, failure)
-        else:
-            with self._changed:
-                waiting.failure, waiting.attempts = None, 0
-
-    def _failed(self, waiting: Waiting, failure: Failure) -> None:
+    def _next(self, stream: StreamDefinition, lane: _Lane) -> list[_Waits] | None:
+        """Waits until a delivery is due, and returns its parts; None where the lane has come to its end."""
         with self._changed:
-            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**waiting.attempts)
-            if failure.retry_after is not None:
-                pause = max(pause, min(failure.retry_after, LONGEST_PAUSE))
-            waiting.failure, waiting.attempts = failure, waiting.attempts + 1
-            waiting.again = time.monotonic() + pause
+            while (seconds := self._due(stream, lane)) > 0:
+                if self._until is not None:
+                    return None
+                self._changed.wait(min(seconds, threading.TIMEOUT_MAX))
+            return list(itertools.islice(lane.parts, _PARTS_AT_ONCE))
 
-    def _settle(self, part: Part, outcome: Outcome) -> None:
-        """Commits what became of a part."""
+    def _due(self, stream: StreamDefinition, lane: _Lane) -> float:
+        """Seconds until a delivery is due; infinite where nothing waits, its stream is paused, or no time is left."""
+        now = time.monotonic()
+        if not lane.parts or stream.state == "paused" or (self._until is not None and now >= self._until):
+            return float("inf")
+        if lane.failure is not None:
+            return lane.again - now
+        full = stream.batch.size is not None and lane.rows >= stream.batch.size
+        return 0.0 if full or self._until is not None else lane.parts[0].since + self._max_delay - now
+
+    def _deliver(self, stream: StreamDefinition, lane: _Lane, parts: Sequence[_Waits]) -> Failure | None:
+        """Delivers parts, and commits what became of each; puts back what is left, and returns why it is."""
+        left: list[_Waits] = []
+        failure: Failure | None = None
+
+        def read() -> Iterator[tuple[Part, Selection]]:
+            for waits in parts:
+                if failure is not None:
+                    return
+                part, rows = spool.take(self._run.output, waits.part)
+                yield part, Selection(rows)
+
+        try:
+            found = self._destinations.of(stream.name, again=True)
+            if isinstance(found, Failure):
+                return found
+            for part, outcome in found.deliver_lane(read(), stream, self._run.output, self._until):
+                failure = failure or outcome.failure
+                rest = self._settle(part, lane.parts[0], outcome)
+                with self._changed:
+                    lane.pop()
+                    lane.attempts = 0 if outcome.delivered else lane.attempts
+                if rest is not None:
+                    left.append(rest)
+        except Exception as error:  # noqa: BLE001 - a lane without its thread would be silent for ever
+            if self._until is not None and time.monotonic() >= self._until:
+                return None  # the books are closed, and the destination: what is left is in the spool
+            _log.exception("stream %s cannot be delivered at present", stream.name)
+            told = isinstance(error, (OSError, ValueError))  # of the spool: of a destination failures are values
+            failure = Failure(
+                FailureKind.TRANSIENT,
+                f"delivery met {type(error).__name__}" + (f": {error}" if told else ""),
+                "see the log; it is tried again",
+            )
+        finally:
+            with self._changed:
+                lane.put_back(left)
+        return failure
+
+    def _settle(self, part: Part, waits: _Waits, outcome: Outcome) -> _Waits | None:
+        """Commits what became of a part, and returns what is left of it."""
         settled = outcome.delivered + len(outcome.dead_letters)
-        if outcome.failure is not None and (outcome.rest is None or not settled):
-            return
+        if outcome.failure is not None and not settled:
+            return waits
         path = storage.relative(self._run.output, spool.path_of(self._run.output, part))
         kind = 1 if part.table in (USAGE.name, DEVICE_USAGE_HOURLY.name) else 0
         entries: list[Entry] = [
@@ -217,15 +280,19 @@ class Courier:
             )
             for file in outcome.files
         ]
+        left = None
         if outcome.failure is not None and outcome.rest is not None:
-            rest = spool.put(self._run.output, replace(part, rest=part.rest + 1), outcome.rest)
+            own = replace(part, rest=part.rest + 1)
+            rest = spool.put(self._run.output, own, outcome.rest)
             name = f"{spool.DIRECTORY}/{part.stream}"
             entries.append(FileEntry(name, part.hour, rest.path, outcome.rest.num_rows, rest.bytes, rest.checksum))
+            left = _Waits(own, waits.since, outcome.rest.num_rows)
         if outcome.dead_letters:
             entries.append(self._bury(outcome))
         # Its file goes when the ledger that is published lists it no more.
         self._books.commit(Group(("deliver", 0, 0, 0), entries))
         self._books.sync()
+        return left
 
     def _bury(self, outcome: Outcome) -> FileEntry:
         rows = dead_letter_batch(outcome.dead_letters, self._run.writer, self._run.dead)
@@ -234,3 +301,13 @@ class Courier:
             number = self._dead_parts
         stored = write_table_part(self._run.output, DEAD_LETTERS.name, None, 0, self._run.writer, number, rows)
         return FileEntry(DEAD_LETTERS.name, None, stored.path, rows.num_rows, stored.bytes, stored.checksum)
+
+
+def _is_rest(part: Part | None) -> bool:
+    return part is not None and part.rest > 0
+
+
+def _pause(attempts: int, failure: Failure) -> float:
+    """Seconds until a destination is tried again that has failed so often."""
+    asked = failure.retry_after or 0.0
+    return min(LONGEST_PAUSE, max(FIRST_PAUSE * 2.0 ** min(attempts - 1, 10), asked))

@@ -53,10 +53,10 @@ class Destinations:
         self._made: dict[str, Destination[Any] | Failure] = {}
         self._locks = {name: threading.Lock() for name in streams}
 
-    def of(self, name: str) -> Destination[Any] | Failure:
-        """The destination of a stream, or why it cannot be used."""
+    def of(self, name: str, again: bool = False) -> Destination[Any] | Failure:
+        """The destination of a stream, or why it cannot be used; with `again` one that could not be is tried anew."""
         with self._locks[name]:  # of its own: a destination that takes long to set up holds back no other
-            if name not in self._made:
+            if name not in self._made or (again and isinstance(self._made[name], Failure)):
                 self._made[name] = self._make(self._streams[name])
             return self._made[name]
 

@@ -44,7 +44,7 @@ class Cell(NamedTuple):
         )
 
 
-def _mix(values: np.ndarray) -> np.ndarray:
+def mix(values: np.ndarray) -> np.ndarray:
     """splitmix64's finaliser: ids are dense, and their low bits say nothing about fair buckets."""
     mixed = values.astype(np.uint64)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -85,7 +85,7 @@ def buckets_of(batch: pa.RecordBatch, buckets: int) -> np.ndarray:
     """Returns the bucket of each row: a mixed hash of `device_keys`, modulo `buckets`. Fixed per warehouse."""
     if buckets == 1:
         return np.zeros(batch.num_rows, np.int64)
-    return (_mix(device_keys(batch)) % np.uint64(buckets)).astype(np.int64)
+    return (mix(device_keys(batch)) % np.uint64(buckets)).astype(np.int64)
 
 
 def cell_numbers(batch: pa.RecordBatch, kind: int, buckets: int) -> np.ndarray:

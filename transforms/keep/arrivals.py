@@ -57,7 +57,7 @@ class Arrivals:
           seen: ids of the cell that came before.
 
         Returns:
-          entries that count together, and the ids that are new; the caller adds them to `seen`.
+          entries that count together, and a mask of the records that are new; the caller adds their ids to `seen`.
 
         Raises:
           OSError: the run's own directory is at fault.
@@ -74,7 +74,7 @@ class Arrivals:
         ]  # fmt: skip
         if new:
             entries += self._keep(cell, number, batch if new == len(ids) else batch.filter(pa.array(keep)))
-        return entries, ids[keep]
+        return entries, keep
 
     def _keep(self, cell: Cell, number: int, batch: pa.RecordBatch) -> Iterator[Entry]:
         run, live = self._run, self._run.live

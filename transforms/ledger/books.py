@@ -10,13 +10,17 @@ from __future__ import annotations
 import os
 import struct
 import threading
+import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import msgspec
 
+from schemas.records import FEEDS
+from transforms.gather.cells import Cell
+from transforms.keep.closing import closes_at
 from transforms.ledger.counts import (
     COUNT_SUMS,
     Count,
@@ -38,7 +42,20 @@ _SNAPSHOT, _LOG = "snapshot.msgpack", "log-{:08d}"
 
 
 class _State(msgspec.Struct):
-    """All that the books know; what a snapshot holds."""
+    """All that the books know; what a snapshot holds.
+
+    Attributes:
+      generation: number of the log that goes on from here.
+      counts: sums of counts.
+      files: files that count, by path, in the order of their commits.
+      inputs: inputs by feed and name.
+      kept: rows that are in no part yet, by cell and number.
+      panes: the last number of each cell.
+      cells: cells that are open, and when something new last came, in seconds since 1970.
+      open: what is committed of segments that are not done.
+      parts: how many parts these have, where that is known.
+      done: segments that are done and that the journal may give back.
+    """
 
     generation: int = 0
     counts: dict[tuple[str, str, str | None, int | None, str], list[int]] = msgspec.field(default_factory=dict)
@@ -46,6 +63,7 @@ class _State(msgspec.Struct):
     inputs: dict[tuple[str, str], InputEntry] = msgspec.field(default_factory=dict)
     kept: dict[int, dict[int, Kept]] = msgspec.field(default_factory=dict)
     panes: dict[int, int] = msgspec.field(default_factory=dict)
+    cells: dict[int, float] = msgspec.field(default_factory=dict)
     open: dict[int, list[Key]] = msgspec.field(default_factory=dict)
     parts: dict[int, int] = msgspec.field(default_factory=dict)
     done: set[int] = msgspec.field(default_factory=set)
@@ -71,13 +89,21 @@ class Books:
 
     Args:
       directory: where they lie, on this machine's disk; read where they exist already.
-      forget: called with the number of a segment of which everything is committed.
+      forget: called with the number of a segment of which everything is committed, once that is durable.
+      close_after: seconds after the end of an hour until its cells close.
+      clock: seconds since 1970.
     """
 
-    def __init__(self, directory: str | Path, forget: Callable[[int], None] = lambda segment: None):
+    def __init__(
+        self,
+        directory: str | Path,
+        forget: Callable[[int], None] = lambda segment: None,
+        close_after: float = 7200.0,
+        clock: Callable[[], float] = time.time,
+    ):
         self._directory = Path(directory)
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._forget = forget
+        self._forget, self._close_after, self._clock = forget, close_after, clock
         self._lock = threading.RLock()
         self._listeners: list[Callable[[Sequence[FileEntry]], None]] = []
         self._fresh: list[FileEntry] = []
@@ -88,7 +114,10 @@ class Books:
         self._dirty = False
 
     def on_files(self, listener: Callable[[Sequence[FileEntry]], None]) -> None:
-        """Calls `listener` with the files of each group once it is durable, in the order of commits."""
+        """Calls `listener` with the files of groups that are durable, in the order of their commits.
+
+        It is called while nothing can be committed, so it must not wait for whoever commits.
+        """
         self._listeners.append(listener)
 
     def commit(self, group: Group) -> bool:
@@ -113,11 +142,12 @@ class Books:
             self._dirty = False
             fresh, self._fresh = self._fresh, []
             finished, self._finished = self._finished, []
-        for segment in finished:
-            self._forget(segment)
-        if fresh:
-            for listener in self._listeners:
-                listener(fresh)
+            # Under the lock: of two threads the second must not tell first.
+            for segment in finished:
+                self._forget(segment)
+            if fresh:
+                for listener in self._listeners:
+                    listener(fresh)
 
     def is_done(self, segment: int) -> bool:
         """Whether everything of a segment is committed."""
@@ -138,8 +168,12 @@ class Books:
             self._state.done &= set(alive())
 
     def settled(self) -> Settled:
-        """What counts now, made durable by a snapshot: whoever publishes it promises nothing that a kill takes back."""
+        """What counts now, made durable by a snapshot: whoever publishes it promises nothing that a kill takes back.
+
+        Cells whose time is over close before.
+        """
         with self._lock:
+            self._close_cells()
             self.snapshot()
             kept = [one for cell in self._state.kept.values() for one in cell.values()]
             obsolete, self._obsolete = self._obsolete, []
@@ -157,7 +191,10 @@ class Books:
             return sorted(cell for cell, kept in self._state.kept.items() if kept)
 
     def next_pane(self, cell: int) -> int:
-        """A pane number of a cell that no earlier call and no earlier process was given."""
+        """A number for a slice or a pane of a cell that no earlier call was given, and no committed group has.
+
+        What an earlier process wrote under it and did not commit is replaced, or swept.
+        """
         with self._lock:
             self._state.panes[cell] = number = self._state.panes.get(cell, -1) + 1
             return number
@@ -172,7 +209,9 @@ class Books:
     def counts(self) -> list[Count]:
         """Sums of the counts."""
         with self._lock:
-            return [_count(key, sums) for key, sums in self._state.counts.items()]
+            cells = map(Cell.of_number, self._state.cells)
+            unfinished = {(FEEDS[cell.kind], cell.hour) for cell in cells}
+            return [_count(key, sums, unfinished) for key, sums in self._state.counts.items()]
 
     @property
     def entries(self) -> list[Entry]:
@@ -184,21 +223,22 @@ class Books:
         """Writes all that is known into one file, and begins a new log: the old one is not needed any more."""
         with self._lock:
             self.sync()
-            self._log.close()
-            self._state.generation += 1
+            state = msgspec.structs.replace(self._state, generation=self._state.generation + 1)
             temporary = self._directory / f".tmp-{_SNAPSHOT}"
             with temporary.open("wb") as file:
-                file.write(msgspec.msgpack.encode(self._state))
+                file.write(msgspec.msgpack.encode(state))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self._directory / _SNAPSHOT)
+            self._log.close()
+            self._state = state
             self._log = self._begin_log()
             for old in self._directory.glob("log-*"):
                 if old.name < _LOG.format(self._state.generation):
                     old.unlink()
 
     def close(self) -> None:
-        """Ends with a snapshot."""
+        """Ends with a snapshot; nothing can be committed any more."""
         with self._lock:
             self.snapshot()
             self._log.close()
@@ -206,14 +246,11 @@ class Books:
     def _is_new(self, group: Group) -> bool:
         _, segment, _, _ = group.key
         if group.key[0] == "flush":
-            return any(
-                number in self._state.kept.get(entry.cell, {})
-                for entry in group.entries
-                if isinstance(entry, Flushed)
-                for number in entry.numbers
-            )
+            # All of them, or rows that another flush has written would count twice.
+            flushed = [entry for entry in group.entries if isinstance(entry, Flushed)]
+            return all(set(entry.numbers) <= self._state.kept.get(entry.cell, {}).keys() for entry in flushed)
         if group.key[0] == "deliver":
-            return any(entry.path in self._state.files for entry in group.entries if isinstance(entry, Unlisted))
+            return all(entry.path in self._state.files for entry in group.entries if isinstance(entry, Unlisted))
         return segment not in self._state.done and group.key not in self._state.open.get(segment, ())
 
     def _apply(self, group: Group) -> None:
@@ -250,6 +287,7 @@ class Books:
             case Kept():
                 state.kept.setdefault(entry.cell, {})[entry.number] = entry
                 state.panes[entry.cell] = max(state.panes.get(entry.cell, -1), entry.number)
+                state.cells[entry.cell] = self._clock()
             case Flushed():
                 kept = state.kept.get(entry.cell, {})
                 for number in entry.numbers:
@@ -261,6 +299,14 @@ class Books:
                 self._add_input(entry)
             case StreamError():
                 pass  # how a stream stands is told by its courier
+
+    def _close_cells(self) -> None:
+        now = self._clock()
+        self._state.cells = {
+            cell: last
+            for cell, last in self._state.cells.items()
+            if cell in self._state.kept or now < closes_at(Cell.of_number(cell), last, self._close_after)
+        }
 
     def _add_input(self, entry: InputEntry) -> None:
         key = (entry.feed, entry.file)
@@ -299,8 +345,13 @@ class Books:
         return self._state
 
 
-def _count(key: tuple[str, str, str | None, int | None, str], sums: Sequence[int]) -> Count:
-    """A sum as one delta; of live jobs panes are not told apart."""
+def _count(
+    key: tuple[str, str, str | None, int | None, str],
+    sums: Sequence[int],
+    unfinished: Collection[tuple[str, int | None]],
+) -> Count:
+    """A sum as one delta; of live jobs panes are not told apart. An hour is final while all of its cells are closed."""
     stage, feed, stream, hour, unit = key
     named: dict[str, Any] = dict(zip(COUNT_SUMS, sums, strict=True))
-    return Count(stage, feed, stream, hour, None if hour is None else 0, unit, **named)
+    final = stage == "cell" and (feed, hour) not in unfinished
+    return Count(stage, feed, stream, hour, None if hour is None else 0, unit, **named, final=final)

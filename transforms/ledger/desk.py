@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from transforms.deduplicate.seen import SeenIds
 from transforms.ledger.books import Books
 from transforms.read.journal import Journal
 from transforms.read.subscriber import Subscriber
 from transforms.run import Run
+
+
+@dataclass(slots=True)
+class OpenCell:
+    """What this process holds of a cell that is open.
+
+    Attributes:
+      token: names the state that the ids are of.
+      seen: its ids.
+      last: when something last came (seconds since 1970).
+      due: when it has to be flushed; None while there is nothing new.
+      newest: number of the last slice with something new.
+      ticking: whether its timer is set.
+    """
+
+    token: bytes
+    seen: SeenIds
+    last: float
+    due: float | None = None
+    newest: int = -1
+    ticking: bool = False
 
 
 class Desk:
@@ -17,16 +42,29 @@ class Desk:
       books: its books.
       journal: what was received and does not count yet; a job that reads no subscription has none.
       subscribers: who reads the subscriptions, by their full names.
-      ids: how many ids are held to know duplicates by, by the number of their cell.
+      cells: the open cells, by number. The runner works on a cell in one thread at a time.
       draining: whether the job is about to stop: cells are flushed at their next look.
+      ahead: records that were kept though their time lay more than an hour ahead.
+      clock: seconds since 1970.
     """
 
-    def __init__(self, books: Books, journal: Journal | None = None):
-        self.books, self.journal = books, journal
+    def __init__(self, books: Books, journal: Journal | None = None, clock: Callable[[], float] = time.time):
+        self.books, self.journal, self.clock = books, journal, clock
         self.subscribers: dict[str, Subscriber] = {}
-        self.ids: dict[int, int] = {}
+        self.cells: dict[int, OpenCell] = {}
+        self.ahead = 0
         self.draining = False
         self._lock = threading.Lock()
+
+    @property
+    def ids(self) -> dict[int, int]:
+        """How many ids are held to know duplicates by, by the number of their cell."""
+        return {number: len(cell.seen) for number, cell in list(self.cells.items())}
+
+    def count_ahead(self, records: int) -> None:
+        """Counts records whose time lies more than an hour ahead."""
+        with self._lock:
+            self.ahead += records
 
     def subscriber(self, subscription: str) -> Subscriber:
         """Who reads a subscription, from the first time on that this is asked.

@@ -40,6 +40,8 @@ class PushedDestination(Destination[Options], abc.ABC):
     def __init__(self, options: Options):
         super().__init__(options)
         self._breaker = CircuitBreaker()
+        # For all deliveries of a lane, one after another; with a rate there is only one lane.
+        self._pace = Pace(options.rate)
 
     @classmethod
     def validate(cls, stream: StreamDefinition) -> list[str]:
@@ -77,7 +79,7 @@ class PushedDestination(Destination[Options], abc.ABC):
     ) -> Iterator[tuple[Part, Outcome]]:
         """Deliver the parts of one shard, in order; yields what became of each."""
         del output
-        sender = Sender(self.send, self.options.retry, self._breaker, Pace(self.options.rate), until)
+        sender = Sender(self.send, self.options.retry, self._breaker, self._pace, until)
         return deliver_lane(parts, stream, self.limits(stream), sender, self.prepare)
 
     def deliver(self, part: Part, rows: Selection, stream: StreamDefinition, output: str) -> Outcome:

@@ -1,0 +1,183 @@
+"""The steps of a live job over a feed that ends: the same rows as a batch run, whatever the order, and after kills."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end import jobs, runs
+from tests.end_to_end.bounded import messages, open_place
+from tests.servers.http import Receiver, receiver
+from warehouse.audit import audit
+
+pytestmark = pytest.mark.slow
+
+_USAGE_SUMS = "sum(volume_rx), sum(volume_tx), sum(volume_total), sum(cost), sum(records), sum(unpriced_records)"
+_EVENT_SUMS = "sum(events), sum(alerts), min(first_time), max(last_time)"
+_SUMMED = {
+    "device_usage_hourly": ("volume_rx, volume_tx, volume_total, cost, records, unpriced_records", _USAGE_SUMS),
+    "device_events_hourly": ("events, alerts, first_time, last_time", _EVENT_SUMS),
+}
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("feed")
+    runs.feed(
+        directory, devices=12, days=2, seed=5, duplicates=0.05, rerendered=0.0, late=0.1, malformed=0.02, empty=0,
+        gzipped=0, renderings={"current": 1.0},
+    )  # fmt: skip
+    return directory
+
+
+@pytest.fixture(scope="module")
+def batch(feed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("batch") / "output"
+    jobs.run(output, **{name: f"{feed}/{name}/**/*" for name in runs.RECORD_TABLES})
+    return output
+
+
+@pytest.fixture
+def server() -> Iterator[Receiver]:
+    with receiver() as running:
+        yield running
+
+
+@pytest.fixture
+def streams(tmp_path: Path, server: Receiver) -> Path:
+    hook = {"type": "webhook", "url": server.address, "shards": 2}
+    return jobs.write_streams(
+        tmp_path / "streams.yaml",
+        {"name": "warnings", "content": "events", "filter": {"min_severity": "WARN"}},
+        {"name": "hours", "content": "device_usage_hourly", "destination": {"type": "warehouse"}},
+        {"name": "hook", "content": "usage", "destination": hook, "batch": {"size": 50}},
+        {"name": "sums", "content": "device_usage_hourly", "destination": {**hook, "url": f"{server.address}/sums"}},
+    )
+
+
+def everything(output: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """What a warehouse says, with partial sums summed."""
+    found = {table: runs.rows(output, table, runs.LINEAGE) for table in runs.RECORD_TABLES}
+    for table, (left_out, sums) in _SUMMED.items():
+        lineage = ", ".join(runs.LINEAGE & {"writer", "pane", "schema_version"})
+        query = f"SELECT * EXCLUDE ({left_out}, {lineage}), {sums} FROM {table} GROUP BY ALL"
+        found[table] = sorted(runs.ask(output, query), key=repr)
+    letters = "SELECT kind, feed, reason, record_id, payload_sha256 FROM dead_letters"
+    found["dead_letters"] = sorted(runs.ask(output, letters), key=repr)
+    found["ledger"] = runs.ask(
+        output,
+        "SELECT stage, feed, hour, sum(received), sum(decoded), sum(duplicates + conflicts), sum(dead_lettered), "
+        "sum(delivered) FROM ledger WHERE stage IN ('feed', 'cell') GROUP BY ALL ORDER BY ALL",
+    )
+    return found
+
+
+def sent(server: Receiver, path: str) -> Counter[Any]:
+    """What a receiver took, and how often: usage ids, or sums."""
+    rows = [row for request in server.accepted() if request.path == path for row in json.loads(request.body)]
+    return Counter(row["usage_id"] if "usage_id" in row else json.dumps(row, sort_keys=True) for row in rows)
+
+
+def usage_ids(output: Path) -> set[int]:
+    return {number for (number,) in runs.ask(output, "SELECT usage_id FROM usage")}
+
+
+def standing(output: Path) -> list[tuple[Any, ...]]:
+    return runs.ask(
+        output,
+        "SELECT stream, sum(received), sum(filtered_out), sum(delivered), sum(pending), sum(dead_lettered) "
+        "FROM ledger WHERE stream IS NOT NULL GROUP BY ALL ORDER BY ALL",
+    )
+
+
+def check(output: Path, batch: Path, server: Receiver, once: bool = True) -> None:
+    found, expected = everything(output), everything(batch)
+    for name, rows in expected.items():
+        assert found[name] == rows, name
+    hook = sent(server, "/")
+    assert set(hook) == usage_ids(batch)
+    assert not once or max(hook.values()) == 1
+    assert all(pending == 0 for *_, pending, _ in standing(output))
+    result = audit(output)
+    assert result.ok, "\n".join(result.lines)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_any_order_gives_what_the_batch_run_gives(
+    feed: Path, batch: Path, tmp_path: Path, server: Receiver, streams: Path, seed: int
+) -> None:
+    place = open_place(tmp_path / "output", streams, max_delay=0.05)
+    for half in _halves(messages(feed, seed)):
+        place.work(place.receive(half))
+        place.flush()  # twice: parts, and partial sums, add up
+    assert place.journal.unfinished[0] == 0
+    place.finish()
+    check(tmp_path / "output", batch, server)
+    assert max(sent(server, "/sums").values()) == 1
+
+
+def test_a_second_run_finds_only_duplicates(
+    feed: Path, batch: Path, tmp_path: Path, server: Receiver, streams: Path
+) -> None:
+    output = tmp_path / "output"
+    for seed in (1, 2):
+        place = open_place(output, streams, max_delay=0.05)
+        place.work(place.receive(messages(feed, seed)))
+        place.finish()
+    assert runs.rows(output, "events", runs.LINEAGE) == runs.rows(batch, "events", runs.LINEAGE)
+    assert runs.rows(output, "usage", runs.LINEAGE) == runs.rows(batch, "usage", runs.LINEAGE)
+    hook = sent(server, "/")
+    assert set(hook) == usage_ids(batch) and max(hook.values()) == 1
+    query = "SELECT sum(received), sum(duplicates), sum(delivered) FROM ledger WHERE stage = 'cell'"
+    (((one, doubles, kept),), ((twice, more, same),)) = runs.ask(batch, query), runs.ask(output, query)
+    assert (twice, more, same) == (2 * one, 2 * doubles + kept, kept)
+    assert audit(output).ok
+
+
+@pytest.mark.parametrize("groups", [1, 40, 333])
+def test_killed_and_taken_up_nothing_is_lost_or_doubled(
+    feed: Path, batch: Path, tmp_path: Path, server: Receiver, streams: Path, groups: int
+) -> None:
+    output = tmp_path / "output"
+    place = open_place(output, streams, max_delay=0.05)
+    first, second = _halves(messages(feed, groups))
+    blocks = place.receive(first)
+    place.books.left = groups
+    with pytest.raises(Exception, match="KilledError"):
+        place.work(blocks)
+    place.die()
+    place = open_place(output, streams, max_delay=0.05)
+    place.books.left = 2 * groups
+    with pytest.raises(Exception, match="KilledError"):
+        place.work([*place.journal.replay(), *place.receive(second)])
+    place.die()
+    place = open_place(output, streams, max_delay=0.05)
+    place.flush()
+    place.work(list(place.journal.replay()))
+    assert place.journal.unfinished[0] == 0
+    place.finish()
+    # What was sent and not committed comes again, under the same ids.
+    check(output, batch, server, once=False)
+
+
+def test_the_log_is_cut_anywhere(feed: Path, batch: Path, tmp_path: Path, server: Receiver, streams: Path) -> None:
+    output = tmp_path / "output"
+    place = open_place(output, streams, max_delay=0.05)
+    place.work(place.receive(messages(feed, 4)))
+    place.die()
+    (log,) = (output / ".live" / "live" / "books").glob("log-*")
+    whole = log.read_bytes()
+    log.write_bytes(whole[: len(whole) * 3 // 5])
+    place = open_place(output, streams, max_delay=0.05)
+    place.work(list(place.journal.replay()))
+    place.finish()
+    check(output, batch, server, once=False)
+
+
+def _halves(segments: list[Any]) -> tuple[list[Any], list[Any]]:
+    return segments[: len(segments) // 2], segments[len(segments) // 2 :]
