@@ -101,7 +101,7 @@ def event_rows(
     """Classifies and normalises events.
 
     Args:
-      batch: at most 65,536 records in the schema `schemas.records.EVENT_RECORD`.
+      batch: at most `PANE_ROWS` records in the schema `schemas.records.EVENT_RECORD`.
       writer: who writes the rows.
       pane: number of the writer's output for this cell.
       table: the reasons, see `schemas.reasons.load_reasons`.

@@ -46,7 +46,7 @@ def usage_rows(batch: pa.RecordBatch, writer: str, pane: int) -> pa.RecordBatch:
     """Normalises usage records.
 
     Args:
-      batch: at most 65,536 records in the schema `schemas.records.USAGE_RECORD`.
+      batch: at most `PANE_ROWS` records in the schema `schemas.records.USAGE_RECORD`.
       writer: who writes the rows.
       pane: number of the writer's output for this cell.
 

@@ -18,8 +18,8 @@ from transforms.deduplicate.across import LOSER
 from transforms.gather.cells import column_int64
 from transforms.gather.claims import Slices
 
-PANE_ROWS = 65_536
-"""Rows of a pane: what classification, aggregation and encoding hold in memory at once (~60 MB of events)."""
+PANE_ROWS = 32_768
+"""Rows of a pane: what classification, aggregation and encoding hold in memory at once (~30 MB of events)."""
 
 _COMPARED = (
     ("event_type_id", "event_time", "endpoint_id", "organisation_id", "severity_id"),
