@@ -44,6 +44,9 @@ _IDLE = 1.0
 _LOOK = 0.1
 """Seconds between two looks whether the job is to stop, or there is room."""
 
+_LAST_PULLS = 3.0
+"""Seconds that pulls under way have to come back when the job is to stop; what they bring later comes again."""
+
 UNFINISHED_SEGMENTS, UNFINISHED_BYTES = 64, 256 << 20
 """Segments under way from which on nothing more is taken, or their bytes: the runner itself holds nothing back."""
 
@@ -114,9 +117,18 @@ class _Source:
         """Yields blocks of all that was pulled, and pulls no more."""
         self._subscriber.stop()
         yield from self._journal.replay()
-        while received := self._subscriber.take(MOST_MESSAGES, BLOCK_BYTES, 0, 0):
-            count(len(received))
-            yield from self._keep(received)
+        until = time.monotonic() + _LAST_PULLS
+        while True:
+            # Asked first: what a pull brought before it ended is taken.
+            more = self._subscriber.is_pulling and time.monotonic() < until
+            received = self._subscriber.take(MOST_MESSAGES, BLOCK_BYTES, 0, 0)
+            if received:
+                count(len(received))
+                yield from self._keep(received)
+            elif more:
+                time.sleep(_LOOK)
+            else:
+                break
         self._subscriber.close()
 
     def _is_full(self) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -328,6 +329,7 @@ class _Servicer:
         for message in request.messages:
             self._published += 1
             message.message_id = str(self._published)
+            message.publish_time = datetime.now(tz=UTC)
             ids.append(message.message_id)
             for subscription in self._subscriptions.values():
                 if subscription.wanted.topic == request.topic:

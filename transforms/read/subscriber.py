@@ -26,8 +26,16 @@ AHEAD_MESSAGES, AHEAD_BYTES = 20_000, 32 << 20
 """What is fetched ahead, a pull of each thread apart: more would only grow old here."""
 
 _PULL_TIMEOUT, _ACKNOWLEDGE_TIMEOUT = 30.0, 10.0
+
+_EMULATOR_TIMEOUT = 3.0
+"""Google's emulator waits for messages until a second before the deadline of a pull, and hands them to it though its
+client is gone: they come again only after the acknowledgement deadline. So its pulls are short.
+"""
+
 _NOTHING_CAME = 0.05
 """Seconds until the next pull after one that came back without messages: servers may answer so at once."""
+
+_EMULATOR = "PUBSUB_EMULATOR_HOST"
 
 _BACK_OFF, _LONGEST_BACK_OFF = 0.25, 5.0
 _CHANNEL = (
@@ -94,6 +102,7 @@ class Subscriber:
         self._where = f"Pub/Sub subscription {subscription}"
         self._call_error, self._nothing_came, self._response = GoogleAPICallError, DeadlineExceeded, PullResponse
         self._client = _client(self._where)
+        self._pull_timeout = _EMULATOR_TIMEOUT if os.environ.get(_EMULATOR) else _PULL_TIMEOUT
         self._changed = threading.Condition()
         self._pulled: deque[list[Received]] = deque()
         self._messages = self._bytes = 0
@@ -153,6 +162,11 @@ class Subscriber:
         with self._changed:
             self._changed.notify_all()
 
+    @property
+    def is_pulling(self) -> bool:
+        """Whether a pull may still bring something; not for long after `stop`."""
+        return any(thread.is_alive() for thread in self._pulling)
+
     def close(self, patience: float = 5.0) -> None:
         """Stops, sends the acknowledgements that wait, for `patience` seconds, and closes the channel."""
         self.stop()
@@ -192,7 +206,7 @@ class Subscriber:
     def _pull(self) -> list[Received]:
         request = {"subscription": self.subscription, "max_messages": PULL_MESSAGES}
         try:
-            answer = self._client.pull(request=request, retry=None, timeout=_PULL_TIMEOUT)
+            answer = self._client.pull(request=request, retry=None, timeout=self._pull_timeout)
         except self._nothing_came:
             return []
         except self._call_error as error:
@@ -261,7 +275,7 @@ def _client(where: str) -> Any:
     from google.pubsub_v1.services.subscriber import SubscriberClient
     from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
-    emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
+    emulator = os.environ.get(_EMULATOR)
     if emulator:
         channel = grpc.insecure_channel(emulator, _CHANNEL)
         return SubscriberClient(transport=SubscriberGrpcTransport(channel=channel, credentials=AnonymousCredentials()))
