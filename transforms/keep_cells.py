@@ -109,6 +109,8 @@ class _KeepCells(beam.DoFn):
             known.due = None if self._flush(number, known.newest) else now
         if self._desk.draining:
             return
+        if known.due is None and books.kept(number):
+            known.due = now  # a slice that has come into the books behind a later one
         closes = closes_at(Cell.of_number(number), known.last, self._live.close_after)
         if known.due is None and now >= closes and not books.kept(number):
             # What comes later finds the ids in the warehouse.
