@@ -104,6 +104,17 @@ def _link(directory: Path, target: Path, path: str) -> bool:
         os.link(directory / path, link)
     except FileNotFoundError:
         return False
-    except OSError:  # a file system without links
-        shutil.copyfile(directory / path, link)
+    except FileExistsError:
+        return True  # two writers list it: the audit says so
+    except OSError:
+        return _copy(directory / path, link)
+    return True
+
+
+def _copy(source: Path, target: Path) -> bool:
+    """Copies a file of a file system that has no links; returns whether it was there."""
+    try:
+        shutil.copyfile(source, target)
+    except FileNotFoundError:
+        return False
     return True

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from pipelines.commands.errors import COMPLETE, INCOMPLETE, mistakes
-from pipelines.lock import LockedError, locked
+from pipelines.lock import LockedError, live_writers, locked
 from pipelines.remote import checked_output, renew_report
 from pipelines.screen import console_of, print_line, print_prose, print_table, table_of
 from pipelines.waiting import deliver_waiting
 from schemas.reasons import ReasonsError, load_reasons, reason_names
+from transforms.deliver import spool
 from transforms.deliver.pending import PendingResult
 from transforms.route.definitions import StreamsFileError, load_streams
 from warehouse.layout import WarehouseError
@@ -23,7 +24,7 @@ def command(directory: str, streams: str, reasons: str | None) -> int:
     """Deliver what is pending, stream by stream, in order.
 
     A stream stops at its first failure, and the others go on. Paused streams keep their records. Exit code 3 if records
-    of a stream that is not paused stay pending.
+    of a stream that is not paused stay pending. What a live job keeps is left to that job.
     """
     with mistakes(ReasonsError):
         names = reason_names(load_reasons(reasons))
@@ -35,8 +36,14 @@ def command(directory: str, streams: str, reasons: str | None) -> int:
             results = deliver_waiting(output, definitions)
             if results:
                 renew_report(output)
+        live = set(live_writers(output)) & {part.writer for parts in spool.waiting(output).values() for part in parts}
     paused = {stream.name for stream in definitions if stream.state == "paused"}
-    return _print_results(results, paused)
+    code = _print_results(results, paused)
+    for writer in sorted(live):
+        print_line(
+            console_of(), f"left alone: what the live job {writer!r} keeps; start it again, and it delivers that"
+        )
+    return code
 
 
 def _print_results(results: list[PendingResult], paused: set[str]) -> int:

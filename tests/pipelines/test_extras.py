@@ -30,9 +30,7 @@ def test_a_missing_extra_is_named_by_option(
     given = {"events": line, "output": tmp_path / "output", option: f"{scheme}://bucket/x"}
     done = jobs.start(*(f"--{name}={value}" for name, value in given.items()))
     assert done.code == 2
-    expected = (
-        f"--{option}: {scheme}://bucket/x needs {module}, which is not installed: pip install -e '.[{extra}]'"
-    )
+    expected = f"--{option}: {scheme}://bucket/x needs {module}, which is not installed: pip install -e '.[{extra}]'"
     assert expected in done.text and "1 mistake found" in done.text, done.text
     assert not (tmp_path / "output").exists()
 
