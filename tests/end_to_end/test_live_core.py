@@ -29,7 +29,7 @@ _SUMMED = {
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("feed")
     runs.feed(
-        directory, devices=12, days=2, seed=5, duplicates=0.05, rerendered=0.0, late=0.1, malformed=0.02, empty=0,
+        directory, devices=8, days=1, seed=5, duplicates=0.05, rerendered=0.0, late=0.1, malformed=0.02, empty=0,
         gzipped=0, renderings={"current": 1.0},
     )  # fmt: skip
     return directory
@@ -139,13 +139,13 @@ def test_a_second_run_finds_only_duplicates(
     assert audit(output).ok
 
 
-@pytest.mark.parametrize("groups", [1, 40, 333])
+@pytest.mark.parametrize("groups", [1, 40, 150])
 def test_killed_and_taken_up_nothing_is_lost_or_doubled(
     feed: Path, batch: Path, tmp_path: Path, server: Receiver, streams: Path, groups: int
 ) -> None:
     output = tmp_path / "output"
     place = open_place(output, streams, max_delay=0.05)
-    first, second = _halves(messages(feed, groups))
+    first, second = _halves(messages(feed, groups, 30))
     blocks = place.receive(first)
     place.books.left = groups
     with pytest.raises(Exception, match="KilledError"):
