@@ -8,10 +8,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 import apache_beam as beam
 import pytest
+from apache_beam.io.gcp.pubsub import PubsubMessage
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.live.prism import Prism, PrismError, find_prism
@@ -19,13 +22,14 @@ from schemas.records import FEEDS, ID_COLUMN, RECORD_SCHEMAS
 from tests.servers.processes import wait_until
 from tests.servers.pubsub import PROJECT, PubSub, pubsub_emulator
 from transforms.decode_records import DecodeRecords
+from transforms.elements import Block
 from transforms.gather.cells import Cell
 from transforms.gather.claims import batch_of, place_of
 from transforms.ledger.books import Books
 from transforms.ledger.counts import Count, Group, decode_group, encode_group
 from transforms.ledger.desk import close_desk, desk_of, open_desk
-from transforms.read.journal import Journal
-from transforms.read_subscriptions import ReadSubscriptions
+from transforms.read.journal import ITEM_BITS, Journal
+from transforms.read_subscriptions import ReadSubscriptions, _GatherBundle
 from transforms.run import Live, Run
 
 EVENTS, USAGE = (f"projects/{PROJECT}/subscriptions/{feed}" for feed in ("events", "usage"))
@@ -205,3 +209,48 @@ def test_what_did_not_count_comes_again_with_the_same_numbers(emulated: PubSub, 
     third = Journal(tmp_path / "journal")
     assert list(filter(lambda block: not second.books.is_done(block.plan), third.replay())) == []
     third.close()
+
+
+def test_dataflow_reads_with_the_native_source() -> None:
+    live = Live(((0, EVENTS), (1, USAGE)), "unused")
+    pipeline = beam.Pipeline()
+    blocks = pipeline | ReadSubscriptions(Run("gs://b/out", "live", live=live))
+    assert not blocks.is_bounded
+    steps = pipeline.to_runner_api().components.transforms.values()
+    names = {step.unique_name for step in steps}
+    assert {"ReadSubscriptions/ReadEvents0", "ReadSubscriptions/ReadUsage1"} <= names
+    assert not any("Subscriptions/Gather/" in name or name.endswith("/Gather") for name in names)
+
+
+class Bundles:
+    """Blocks that came out, in this process."""
+
+    blocks: ClassVar[list[Block]] = []
+
+
+def keep(block: Block) -> None:
+    Bundles.blocks.append(block)
+
+
+def test_messages_of_a_bundle_of_the_native_source_become_blocks() -> None:
+    published = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    payloads = [*map(event, range(50)), b"", b"[" + event(50) + b"]"]
+    messages = [
+        PubsubMessage(payload, {"a": "b"}, message_id=str(number), publish_time=published)
+        for number, payload in enumerate(payloads)
+    ]
+    run = Run("gs://b/out", "live", live=Live(((0, EVENTS),), "unused"))
+    with beam.Pipeline("FnApiRunner") as pipeline:
+        blocks = (
+            pipeline
+            | beam.Create(messages, reshuffle=False)
+            | beam.ParDo(_GatherBundle(run, 0, EVENTS)).with_output_types(Block)
+        )
+        blocks | beam.Map(keep)
+    found, Bundles.blocks = Bundles.blocks, []
+    assert sorted(item for block in found for item in block.raw.items) == sorted(map(event, range(51)))
+    assert sum(block.raw.empty for block in found) == 1
+    assert {(block.raw.path, block.raw.ingest_time) for block in found} == {(EVENTS, int(published.timestamp() * 1e6))}
+    offsets = [offset for block in found for offset in block.raw.offsets.tolist()]
+    assert len(set(offsets)) == 51
+    assert all(offset >> ITEM_BITS == block.plan for block in found for offset in block.raw.offsets.tolist())
