@@ -32,7 +32,7 @@ SPILL = "spill"
 
 
 class Workplace:
-    """What a live job has on this machine while it runs.
+    """What a live job has on this machine while it runs; what a process that was killed has left is settled first.
 
     Attributes:
       job: the job, with its spill directory.
@@ -51,14 +51,16 @@ class Workplace:
             (self.directory / directory).mkdir(parents=True, exist_ok=True)
         self.journal = Journal(self.directory / "journal")
         self.books = Books(self.directory / "books", self._forget, live.close_after)
-        self.courier = Courier(self.run, job.streams, self.books, live.max_delay)
         self.desk: Desk = open_desk(self.run, self.books, self.journal)
         self._publishing = threading.Lock()
+        self._recover()
+        # Only now: what it takes later, it is told of; what is there already, by `Courier.resume`.
+        self.courier = Courier(self.run, job.streams, self.books, live.max_delay)
 
-    def recover(self) -> None:
+    def _recover(self) -> None:
         """Settles what a process that was killed has left: flushes rows, publishes, removes what does not count."""
         self.flush()
-        self._commit()
+        self._commit([])
         for directory in ("warehouse", "streams", "pending", os.path.relpath(self.directory, self.run.output)):
             storage.sweep_temporary(storage.join(self.run.output, directory))
         kept = {kept.path for cell in self.books.cells_with_kept_rows for kept in self.books.kept(cell)}
@@ -81,7 +83,7 @@ class Workplace:
         """Publishes the ledger, and then removes the files that it lists no more."""
         with self._publishing:
             settled = self.books.settled()
-            entries = self._with_errors(settled.entries)
+            entries = settled.entries + self._errors()
             publish(self.run, self.job.stream_facts, self.job.streams, entries, self._in_flight(settled.kept))
             for path in settled.obsolete:
                 storage.remove(storage.absolute(self.run.output, path))
@@ -89,23 +91,23 @@ class Workplace:
 
     def finish(self) -> None:
         """Publishes the ledger for the last time, sweeps, and says that the job has ended in order."""
-        self._commit()
+        self._commit(self._errors())
         self.books.close()
         self.journal.close()
         if not self.books.cells_with_kept_rows:
             (self.directory / RUNNING).unlink()
 
-    def _commit(self) -> None:
+    def _commit(self, errors: list[Entry]) -> None:
         with self._publishing:
             settled = self.books.settled()
-            commit(self.run, self.job.stream_facts, self.job.streams, self._with_errors(settled.entries))
+            commit(self.run, self.job.stream_facts, self.job.streams, settled.entries + errors)
             for path in settled.obsolete:
                 storage.remove(storage.absolute(self.run.output, path))
 
-    def _with_errors(self, entries: list[Entry]) -> list[Entry]:
-        """Entries, and why streams fail at present."""
+    def _errors(self) -> list[Entry]:
+        """Why streams fail at present."""
         standing = self.courier.standing().items()
-        return entries + [
+        return [
             StreamError(name, failure.error, failure.remedy) for name, (_, failure) in standing if failure is not None
         ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,11 @@ import pytest
 from pipelines.lock import LockedError, locked
 from tests.end_to_end import runs
 from tests.pipelines.live.site import Site, needs_prism
-from tests.servers.http import Receiver, receiver
+from tests.servers.http import Answer, Receiver, always, receiver
+from tests.servers.processes import wait_until
 from tests.servers.pubsub import pubsub_emulator, pubsub_servicer
+from warehouse.audit import audit
+from warehouse.published import published
 
 pytestmark = pytest.mark.slow
 
@@ -103,3 +107,25 @@ def test_while_it_runs_no_other_run_works_in_its_directory(site: Site) -> None:
     job.process.send_signal(signal.SIGINT)
     job.process.send_signal(signal.SIGINT)  # the second one stops it at once
     assert job.ended() in (128 + signal.SIGINT, 0), job.text
+
+
+def test_a_receiver_that_hangs_holds_up_neither_the_others_nor_the_end(site: Site, hook: Receiver) -> None:
+    hook.script = always(Answer(hang=True))
+    lines = site.simulate(devices=30, seed=5)
+    batch = site.batch(lines)
+    job = site.job().started()
+    for feed, records in lines.items():
+        site.publish(feed, records)
+    site.wait_for(site.rows(batch))
+    with published(site.output) as moment:
+        assert audit(moment).ok, "while it runs"
+    begun = time.monotonic()
+    assert job.stop() == 3, job.text
+    assert time.monotonic() - begun < 60
+    assert "stream hook: has pending records" in job.text or "error: stream hook" in job.text
+    site.assert_equals(batch)
+    hook.script = always(Answer())
+    again = site.job().started()
+    wait_until(lambda: set(received(hook)) >= event_ids(batch), "what waited is delivered", 120)
+    assert again.stop() == 0, again.text
+    site.assert_equals(batch)
