@@ -13,7 +13,7 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.live.options import live_of
+from pipelines.live.options import live_of, stream_mistakes
 from pipelines.masks import key_mistakes
 from pipelines.options import check_options
 from pipelines.preflight import Preflight, look_ahead
@@ -146,6 +146,8 @@ def prepare(arguments: Sequence[str]) -> Job:
         mistakes.append(f"--processes: {given.processes} is not a number of processes; expected 1 or more")
     reasons = _reasons(given.reasons, mistakes)
     streams = _streams(_readable("streams", given.streams, mistakes), reasons, mistakes)
+    if live is not None:
+        mistakes.extend(f"--streams: {given.streams}: {mistake}" for mistake in stream_mistakes(streams))
     events, usage = (_readable(feed, getattr(given, feed), mistakes) for feed in FEEDS)
     inputs = _inputs(events, usage, mistakes)
     buckets = _buckets(output, given.buckets, mistakes)

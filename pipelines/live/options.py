@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import socket
+from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -14,7 +15,9 @@ from pipelines.live.prism import PrismError, find_prism
 from pipelines.lock import LIVE
 from pipelines.runners import LOCAL_RUNNER, PRISM_RUNNER, runner_of
 from schemas.records import FEEDS
+from schemas.streams import Stream
 from transforms.deliver import storage
+from transforms.deliver.bigquery import BigQueryOptions
 from transforms.run import Live
 
 NAME, AGGREGATE_EVERY, MAX_DELAY, PUBLISH_EVERY, CLOSE_AFTER = "live", 30.0, 1.0, 60.0, 7200.0
@@ -134,6 +137,16 @@ def live_of(given: argparse.Namespace, options: PipelineOptions, output: str, mi
         publish_every=given.publish_every or PUBLISH_EVERY,
         close_after=given.close_after or CLOSE_AFTER,
     )
+
+
+def stream_mistakes(streams: Sequence[Stream]) -> list[str]:
+    """Error texts for streams that a live job cannot serve."""
+    return [
+        f"stream {stream.name} (bigquery): method load replaces what the same job has loaded for a day, which a "
+        "live job does again and again; use method: storage_write"
+        for stream in streams
+        if isinstance(stream.destination, BigQueryOptions) and stream.destination.method == "load"
+    ]
 
 
 def _source_mistakes(given: argparse.Namespace, subscriptions: list[tuple[int, str]]) -> list[str]:
