@@ -72,6 +72,10 @@ class _Stop:
         self.at = time.monotonic()
         self.asked.set()
 
+    def tell(self) -> None:
+        """Says that the job stops; not from the handler, which may have interrupted another line."""
+        print_prose(self._console, "stopping: what was pulled is finished; a second Ctrl-C stops at once")
+
     @property
     def left(self) -> float:
         """Seconds until the job has to have stopped."""
@@ -114,8 +118,9 @@ def _work(place: Workplace, build: Build, prism: Prism, publisher: _Publisher, s
     build(pipeline, place.job)
     result = _Result(pipeline.run())
     while not result.ended.wait(_LOOK):
-        if stop.asked.is_set():
+        if stop.asked.is_set() and not place.desk.draining:
             place.desk.draining = True
+            stop.tell()
         if prism.ended is not None:
             raise LiveError(f"{prism.ended}. {_REMEDY}")
         if publisher.error is not None:
