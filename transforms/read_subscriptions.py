@@ -64,18 +64,18 @@ class _Tracker(OffsetRestrictionTracker):
 
 
 class _Gatherings(RestrictionProvider):
-    def initial_restriction(self, element: tuple[int, str]) -> OffsetRange:
+    def initial_restriction(self, element: bytes) -> OffsetRange:
         return OffsetRange(0, _END)
 
     def create_tracker(self, restriction: OffsetRange) -> RestrictionTracker:
         return _Tracker(restriction)
 
-    def restriction_size(self, element: tuple[int, str], restriction: OffsetRange) -> int:
+    def restriction_size(self, element: bytes, restriction: OffsetRange) -> int:
         return 1
 
 
 class _Watermark(beam.transforms.core.WatermarkEstimatorProvider):
-    def initial_estimator_state(self, element: tuple[int, str], restriction: OffsetRange) -> Timestamp:
+    def initial_estimator_state(self, element: bytes, restriction: OffsetRange) -> Timestamp:
         return Timestamp.now()
 
     def create_watermark_estimator(self, estimator_state: Timestamp) -> ManualWatermarkEstimator:
@@ -150,18 +150,19 @@ class _Source:
 
 
 class _Gather(beam.DoFn):
-    """A subscription → its blocks, one gathering in each bundle."""
+    """An impulse → the blocks of a subscription, one gathering in each bundle."""
 
-    def __init__(self, run: Run):
-        self._run = run
+    def __init__(self, run: Run, feed: int, subscription: str):
+        self._run, self._feed, self._subscription = run, feed, subscription
 
     def setup(self) -> None:
         self._desk = desk_of(self._run)
+        self._source = _Source(self._run, self._desk, self._feed, self._subscription)
 
     @beam.DoFn.unbounded_per_element()
     def process(
         self,
-        element: tuple[int, str],
+        element: bytes,
         tracker: Any = _TRACKER,
         watermark: Any = _WATERMARK,
     ) -> Iterator[TimestampedValue]:
@@ -169,11 +170,10 @@ class _Gather(beam.DoFn):
         # The time of arrival: that of the records themselves decides about cells, not about windows.
         now = max(Timestamp.now(), watermark.current_watermark())
         watermark.set_watermark(now)
-        source = _Source(self._run, self._desk, *element)
-        for block in source.gathering(_count):
+        for block in self._source.gathering(_count):
             yield TimestampedValue(block, now)
         if self._desk.draining:
-            for block in source.rest(_count):
+            for block in self._source.rest(_count):
                 yield TimestampedValue(block, now)
             tracker.try_claim(_END)
         else:
@@ -240,14 +240,26 @@ class ReadSubscriptions(beam.PTransform):
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Block]:
         """Beam's own source where workers share no disk (Dataflow), else the one with a journal."""
         assert self.run.live is not None
-        subscriptions = self.run.live.subscriptions
-        if self.run.spill is not None:
-            gather = beam.ParDo(_Gather(self.run)).with_output_types(Block)
-            return begin | "Subscriptions" >> beam.Create(subscriptions, reshuffle=False) | "Gather" >> gather
+        # Stages of their own: elements of one stage share bundles, and one that waits would hold back the others.
         return [
-            begin
-            | f"Read{FEEDS[feed].title()}{number}" >> ReadFromPubSub(subscription=subscription, with_attributes=True)
-            | f"Gather{FEEDS[feed].title()}{number}"
-            >> beam.ParDo(_GatherBundle(self.run, feed, subscription)).with_output_types(Block)
-            for number, (feed, subscription) in enumerate(subscriptions)
+            begin | f"{FEEDS[feed].title()}{number}" >> _ReadSubscription(self.run, feed, subscription)
+            for number, (feed, subscription) in enumerate(self.run.live.subscriptions)
         ] | "Blocks" >> beam.Flatten()
+
+
+@dataclass
+class _ReadSubscription(beam.PTransform):
+    run: Run
+    feed: int
+    subscription: str
+
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Block]:
+        if self.run.spill is not None:
+            gather = _Gather(self.run, self.feed, self.subscription)
+            return begin | beam.Impulse() | "Gather" >> beam.ParDo(gather).with_output_types(Block)
+        gather_bundle = _GatherBundle(self.run, self.feed, self.subscription)
+        return (
+            begin
+            | "Read" >> ReadFromPubSub(subscription=self.subscription, with_attributes=True)
+            | "GatherBundle" >> beam.ParDo(gather_bundle).with_output_types(Block)
+        )

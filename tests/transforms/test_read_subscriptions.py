@@ -218,8 +218,8 @@ def test_dataflow_reads_with_the_native_source() -> None:
     assert not blocks.is_bounded
     steps = pipeline.to_runner_api().components.transforms.values()
     names = {step.unique_name for step in steps}
-    assert {"ReadSubscriptions/ReadEvents0", "ReadSubscriptions/ReadUsage1"} <= names
-    assert not any("Subscriptions/Gather/" in name or name.endswith("/Gather") for name in names)
+    assert {"ReadSubscriptions/Events0/Read", "ReadSubscriptions/Usage1/Read"} <= names
+    assert not any(name.endswith("/Gather") for name in names)
 
 
 class Bundles:
