@@ -18,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest -n $(CORES) --dist loadfile --timeout=600
 FEED := build/feed
 OUTPUT := build/output
 DEVICES ?= 400
-SOURCES := pipelines schemas simulator templates transforms warehouse benchmarks tests setup.py
+SOURCES := pipelines schemas simulator templates transforms warehouse benchmarks examples tests setup.py
 
 # uv installs in seconds what takes pip a minute. It reads no pip configuration: where it cannot be had or cannot reach
 # the index, pip does the work. Arguments: what to install.
