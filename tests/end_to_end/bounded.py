@@ -135,7 +135,7 @@ def open_place(output: Path, streams: Path | None, clock: Callable[[], float] | 
     empty = output.parent / "no-records.ndjson"
     empty.touch()
     job = prepare([f"--events={empty}", f"--output={output}", *([f"--streams={streams}"] if streams else [])])
-    how = Live((), str(directory), **live)  # type: ignore[arg-type]
+    how = Live((), str(directory), **live)
     run = replace(job.run, writer=WRITER, live=how, spill=str(spill))
     write_meta(run)
     journal = Journal(directory / "journal")

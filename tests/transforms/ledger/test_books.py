@@ -193,9 +193,9 @@ class KilledAtAnyByte(RuleBasedStateMachine):
     @precondition(lambda self: self.old)
     @rule(data=st.data())
     def again(self, data: st.DataObject) -> None:
-        group = data.draw(st.sampled_from([group for group in self.old if self._counts(group)] or [None]))
-        if group is not None:
-            self._commit(group, False)
+        counting = [group for group in self.old if self._counts(group)]
+        if counting:
+            self._commit(data.draw(st.sampled_from(counting)), False)
 
     def _counts(self, group: Group) -> bool:
         return group in self.durable or any(group == fresh for fresh, _ in self.fresh)

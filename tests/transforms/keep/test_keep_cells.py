@@ -1,0 +1,264 @@
+"""The state of cells: ids, flushes, closing, and records that lie ahead, on a clock that tests set; nothing sleeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.records import HOUR
+from tests.transforms.keep.slices import START, USAGE, batch, line, run_in, slice_of
+from transforms.gather.cells import Cell
+from transforms.gather.claims import Spill
+from transforms.keep.closing import QUIET, closes_at
+from transforms.keep_cells import _KeepCells
+from transforms.ledger.books import Books
+from transforms.ledger.commit import commit
+from transforms.ledger.counts import Count, decode_group
+from transforms.ledger.desk import close_desk, open_desk
+from transforms.run import Run
+
+CLOSE_AFTER, EVERY = 7200.0, 30.0
+END = (START + HOUR) / 1_000_000
+
+
+class Bag:
+    """State of a bag of bytes, and of one value: what Beam gives, and counts of reads."""
+
+    def __init__(self) -> None:
+        self.values: list[bytes] = []
+        self.reads = 0
+
+    def add(self, value: bytes) -> None:
+        self.values.append(value)
+
+    def read(self) -> Iterator[bytes]:
+        self.reads += 1
+        return iter(list(self.values))
+
+    def clear(self) -> None:
+        self.values.clear()
+
+
+class Value:
+    def __init__(self) -> None:
+        self.value: bytes | None = None
+
+    def read(self) -> bytes | None:
+        return self.value
+
+    def write(self, value: bytes) -> None:
+        self.value = value
+
+    def clear(self) -> None:
+        self.value = None
+
+
+class Timer:
+    """A timer: setting it again replaces the time."""
+
+    def __init__(self) -> None:
+        self.at: float | None = None
+
+    def set(self, at: float) -> None:
+        self.at = at
+
+
+class Worker:
+    """A runner with the state of one cell, and a clock that fires its timer when its time has come."""
+
+    def __init__(self, run: Run, now: float = END - 600, cell: Cell = USAGE):
+        self.run, self.cell, self.now = run, cell, now
+        self.books = Books(Path(run.output).parent / "books", close_after=CLOSE_AFTER, clock=lambda: self.now)
+        self.desk = open_desk(run, self.books)
+        self.desk.clock = lambda: self.now
+        self.ids, self.token, self.timer = Bag(), Value(), Timer()
+        self.segment = 0
+        self.ticks = 0
+        self.made = self.another()
+
+    def another(self) -> _KeepCells:
+        made = _KeepCells(self.run, [])
+        made.setup()
+        return made
+
+    def arrive(self, ids: Sequence[int], do: _KeepCells | None = None, late_commit: bool = False) -> list[Any]:
+        """A slice comes, and is committed (or is on its way); returns its groups."""
+        self.segment += 1
+        with Spill(None, self.segment, 0) as spill:
+            claim = spill.deposit(slice_of(self.cell, ids))
+        made = do or self.made
+        groups = list(map(decode_group, made.process((self.cell.number, claim), self.ids, self.token, self.timer)))
+        if not late_commit:
+            self.commit(groups)
+        return groups
+
+    def commit(self, groups: Sequence[Any]) -> None:
+        for group in groups:
+            assert self.books.commit(group)
+
+    def go_to(self, now: float) -> None:
+        """Lets the time pass."""
+        while self.timer.at is not None and self.timer.at <= now:
+            self.now, self.timer.at = max(self.now, self.timer.at), None
+            self.ticks += 1
+            self.made.on_tick(self.cell.number, self.ids, self.token, self.timer)
+        self.now = now
+
+    def publish(self) -> None:
+        commit(self.run, [], [], self.books.settled().entries)
+
+    @property
+    def parts(self) -> list[int]:
+        return [file.row_count for file in self.books.files if file.table_or_stream == "usage"]
+
+    @property
+    def delivered(self) -> tuple[int, int]:
+        """Kept records, and duplicates."""
+        counts = [count for count in self.books.counts if count.stage == "cell"]
+        return sum(count.delivered for count in counts), sum(count.duplicates for count in counts)
+
+    @property
+    def is_final(self) -> bool:
+        found = self.books.settled().entries
+        return all(entry.final for entry in found if isinstance(entry, Count) and entry.stage == "cell")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    run = run_in(tmp_path, aggregate_every=EVERY, close_after=CLOSE_AFTER)
+    yield run
+    close_desk(run)
+
+
+def test_a_flush_comes_when_it_is_due_however_often_records_come(run: Run) -> None:
+    worker = Worker(run)
+    start = worker.now
+    for second in range(29):
+        worker.go_to(start + second)
+        worker.arrive([second])
+    assert worker.parts == []
+    worker.go_to(start + EVERY + 1)
+    assert worker.parts == [29] and worker.books.kept(USAGE.number) == []
+    worker.go_to(start + 10 * EVERY)
+    assert worker.parts == [29]
+    worker.arrive([100])
+    worker.go_to(worker.now + EVERY + 1)
+    assert worker.parts == [29, 1]
+
+
+def test_rows_on_their_way_to_the_books_are_flushed_soon_after_and_once(run: Run) -> None:
+    worker = Worker(run)
+    worker.arrive([1])
+    groups = worker.arrive([2, 3], late_commit=True)
+    worker.go_to(worker.now + EVERY + 2)
+    assert worker.parts == [1]
+    worker.commit(groups)
+    worker.go_to(worker.now + 2)
+    assert worker.parts == [1, 2]
+
+
+def test_all_instances_of_a_process_share_the_ids_and_read_them_once(run: Run) -> None:
+    worker = Worker(run)
+    other = worker.another()
+    for number in range(10):
+        worker.arrive([number, 0, 100], other if number % 2 else None)
+    assert worker.delivered == (11, 19)
+    assert worker.ids.reads == 1
+
+
+def test_a_cell_of_duplicates_only_is_read_once(run: Run) -> None:
+    worker = Worker(run)
+    worker.arrive([1, 2])
+    worker.go_to(worker.now + EVERY + 1)
+    worker.publish()
+    worker.desk.cells.clear()
+    worker.ids, worker.token = Bag(), Value()  # a new process
+    for _ in range(5):
+        worker.arrive([1, 2])
+    assert worker.ids.reads == 1 and worker.ids.values == [] and worker.token.value is None
+    assert worker.delivered == (2, 10)
+
+
+def test_what_a_bundle_that_failed_has_added_is_forgotten(run: Run) -> None:
+    worker = Worker(run)
+    worker.arrive([1])
+    bag, token = list(worker.ids.values), worker.token.value
+    worker.arrive([2], late_commit=True)
+    worker.ids.values, worker.token.value = bag, token  # the runner takes the bundle's state back, and tries again
+    worker.arrive([2])
+    assert worker.delivered == (2, 0)
+
+
+def test_a_cell_closes_and_a_late_record_finds_its_ids_in_the_warehouse(run: Run) -> None:
+    worker = Worker(run)
+    worker.arrive([1, 2, 3])
+    worker.go_to(END + CLOSE_AFTER - 1)
+    assert worker.desk.ids == {USAGE.number: 3} and worker.token.value is not None and not worker.is_final
+    worker.go_to(END + CLOSE_AFTER + 2)
+    assert worker.desk.ids == {} and worker.token.value is None and worker.ids.values == [] and worker.timer.at is None
+    assert worker.is_final
+    worker.go_to(END + CLOSE_AFTER + 86_400)
+    worker.arrive([2, 4])
+    assert worker.delivered == (4, 1) and worker.desk.ids == {USAGE.number: 4} and not worker.is_final
+    late = worker.now
+    worker.go_to(late + QUIET - 1)
+    assert worker.parts == [3, 1] and worker.desk.ids == {USAGE.number: 4}
+    worker.arrive([4])  # also a duplicate keeps the cell open
+    worker.go_to(late + 2 * QUIET - 2)
+    assert worker.desk.ids == {USAGE.number: 4}
+    worker.go_to(late + 2 * QUIET + 2)
+    assert worker.desk.ids == {} and worker.is_final
+    worker.arrive([1, 2, 3, 4])
+    assert worker.delivered == (4, 6)
+
+
+def test_a_cell_with_rows_on_their_way_does_not_close(run: Run) -> None:
+    worker = Worker(run)
+    groups = worker.arrive([1], late_commit=True)
+    worker.go_to(END + CLOSE_AFTER + 100)
+    assert worker.desk.ids == {USAGE.number: 1}
+    worker.commit(groups)
+    worker.go_to(worker.now + 5)
+    assert worker.parts == [1] and worker.desk.ids == {}
+
+
+def test_an_open_cell_is_looked_at_every_two_seconds_at_most(run: Run) -> None:
+    worker = Worker(run)
+    worker.arrive([1])
+    worker.go_to(worker.now + EVERY + 1)
+    before = worker.ticks
+    worker.go_to(worker.now + 1000)
+    assert worker.ticks - before <= 501
+
+
+def test_while_the_job_drains_no_timer_is_set_and_the_next_look_flushes(run: Run) -> None:
+    worker = Worker(run)
+    worker.arrive([1])
+    worker.desk.draining = True
+    worker.arrive([2])
+    worker.go_to(worker.now + 2)
+    assert worker.parts == [2] and worker.timer.at is None
+    worker.arrive([3])
+    assert worker.timer.at is None and len(worker.books.kept(USAGE.number)) == 1
+
+
+def test_records_more_than_an_hour_ahead_are_kept_and_counted_apart(run: Run) -> None:
+    worker = Worker(run, now=START / 1_000_000 - 1800)
+    worker.segment += 1
+    lines = [line(1, number, START + minute * 60_000_000) for number, minute in enumerate((0, 29, 30, 31, 59))]
+    with Spill(None, 1, 0) as spill:
+        claims = [spill.deposit(batch(1, lines)), spill.deposit(batch(1, lines))]
+    for claim in claims:
+        worker.commit(
+            list(map(decode_group, worker.made.process((USAGE.number, claim), worker.ids, worker.token, worker.timer)))
+        )
+    assert worker.desk.ahead == 2  # of 31 and 59 minutes past: now it is half past, an hour before; copies do not count
+    assert worker.delivered == (5, 5)
+
+
+def test_when_a_cell_closes() -> None:
+    assert closes_at(USAGE, END - 100, CLOSE_AFTER) == END + CLOSE_AFTER
+    assert closes_at(USAGE, END + CLOSE_AFTER, CLOSE_AFTER) == END + CLOSE_AFTER + QUIET
