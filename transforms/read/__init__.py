@@ -2,7 +2,8 @@
 
 `inputs` finds the files, `blocks` plans and reads; `framing` says how a file is divided; `lines`, `documents` and
 `tables` read one framing each; `structure` and `elements` find JSON elements; `sources` decompresses; `oversize`
-streams what does not fit in memory; `payloads` reads single records back.
+streams what does not fit in memory; `payloads` reads single records back. Of live feeds, `subscriber` fetches the
+messages of Pub/Sub, `messages` takes their payloads apart, and `journal` keeps blocks until they count.
 
 Guarantee: every line, row or element of a file is in exactly one block, as an item, a fault or an empty line, and
 reading the same file again gives the same blocks.
