@@ -18,7 +18,7 @@ from pipelines.masks import key_mistakes
 from pipelines.options import check_options
 from pipelines.preflight import Preflight, look_ahead
 from pipelines.reasons_file import read_reasons
-from pipelines.runners import LOCAL_RUNNER, runner_mistakes, runner_of
+from pipelines.runners import DATAFLOW_RUNNER, LOCAL_RUNNER, runner_mistakes, runner_of
 from schemas.file_systems import missing_client
 from schemas.masks import MaskEntry
 from schemas.reasons import REASON_TABLE, Reason, ReasonsError, reason_names
@@ -106,6 +106,11 @@ class Job:
         """Whether workers share this machine's disk: the job waits, shows progress and writes the report."""
         return runner_of(self.options) == LOCAL_RUNNER
 
+    @property
+    def live_here(self) -> bool:
+        """Whether this is a live job whose worker is the launching process."""
+        return self.run.live is not None and runner_of(self.options) != DATAFLOW_RUNNER
+
     def with_run(self, **changes: Any) -> Job:
         """The same job with other fields of its run."""
         return replace(self, run=replace(self.run, **changes))
@@ -151,7 +156,7 @@ def prepare(arguments: Sequence[str]) -> Job:
     events, usage = (_readable(feed, getattr(given, feed), mistakes) for feed in FEEDS)
     inputs = _inputs(events, usage, mistakes)
     buckets = _buckets(output, given.buckets, mistakes)
-    here = live is not None or runner_of(options) == LOCAL_RUNNER
+    here = runner_of(options) == LOCAL_RUNNER or (live is not None and runner_of(options) != DATAFLOW_RUNNER)
     report_mask = _report_mask(given.streams, streams, here, mistakes)
     ahead = Preflight() if given.no_preflight else look_ahead(streams, output, here)
     mistakes.extend(f"--streams: {given.streams}: {mistake}" for mistake in ahead.mistakes)

@@ -37,8 +37,10 @@ def launch(arguments: Sequence[str], build: Build, build_live: Build) -> int:
         job = prepare(arguments)
         for warning in job.warnings:
             print_prose(console, Text.assemble(("warning:", "yellow"), " ", warning))
-        if job.run.live is not None:
+        if job.live_here:
             return run_live(job, build_live, console)
+        if job.run.live is not None:
+            return submit(job, build_live, console)
         return run_local(job, build, console) if job.local else submit(job, build, console)
     except JobError as error:
         for mistake in error.mistakes:

@@ -22,4 +22,4 @@ def build_live(pipeline: beam.Pipeline, job: Job) -> None:
     blocks = pipeline | "ReadSubscriptions" >> ReadSubscriptions(run)
     decoded = blocks | "DecodeRecords" >> DecodeRecords(run)
     kept = decoded.slices | "KeepCells" >> KeepCells(run, job.streams)
-    _ = (decoded.entries, decoded.dead, kept) | "KeepBooks" >> KeepBooks(run)
+    _ = (decoded.entries, decoded.dead, kept) | "KeepBooks" >> KeepBooks(run, job.stream_facts, job.streams)

@@ -14,6 +14,9 @@ LOCAL_RUNNER = "FnApiRunner"
 PRISM_RUNNER = "PrismRunner"
 """The runner of live jobs on this machine."""
 
+DATAFLOW_RUNNER = "DataflowRunner"
+"""The runner whose workers share no disk with the launching machine."""
+
 
 def runner_of(options: PipelineOptions) -> str:
     """Returns the runner's name. DirectRunner (the default) means FnApiRunner."""
@@ -43,4 +46,4 @@ def runner_mistakes(options: PipelineOptions) -> list[str]:
     return validator.validate_cloud_options(cloud) + (places[0] if all(places) else [])
 
 
-__all__ = ["LOCAL_RUNNER", "PRISM_RUNNER", "runner_mistakes", "runner_of"]
+__all__ = ["DATAFLOW_RUNNER", "LOCAL_RUNNER", "PRISM_RUNNER", "runner_mistakes", "runner_of"]

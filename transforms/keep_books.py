@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 
+from schemas.streams import Stream
 from schemas.tables import DEAD_LETTERS
+from transforms.bury_dead_letters import BuryDeadLetters
 from transforms.deliver.warehouse import write_table_part
 from transforms.gather.claims import batch_of, place_of
 from transforms.gather_by_cell import KeyedBytes
 from transforms.ledger.counts import FileEntry, Group, decode_group, encode_group
 from transforms.ledger.desk import desk_of
+from transforms.publish_ledger import PublishLedger
 from transforms.run import Run
 
 _CLAIMS_BITS = 12
@@ -56,15 +60,25 @@ class KeepBooks(beam.PTransform):
 
     Attributes:
       run: the run.
+      facts: name, title, content, destination and state of each stream, for the run file.
+      streams: the stream definitions.
     """
 
     run: Run
+    facts: Sequence[dict[str, Any]] = ()
+    streams: Sequence[Stream] = ()
 
     def expand(
         self,
         entries: tuple[beam.PCollection[bytes], beam.PCollection[KeyedBytes], beam.PCollection[bytes]],
     ) -> beam.PCollection[None]:
-        """Writes dead letters, and commits everything."""
+        """Writes dead letters, and commits everything: to the books of the process, which publishes them; or, where
+        workers share no disk (Dataflow), to the runner's state, from which the step publishes.
+        """
         feeds, dead, cells = entries
+        if self.run.spill is None:
+            letters = dead | "BuryDead" >> BuryDeadLetters(self.run)
+            groups = (feeds, letters, cells) | "Groups" >> beam.Flatten()
+            return groups | "PublishLedger" >> PublishLedger(self.run, self.facts, self.streams)
         buried = dead | "WriteDead" >> beam.ParDo(_WriteDead(self.run)).with_output_types(bytes)
         return (feeds, buried, cells) | "Groups" >> beam.Flatten() | "Commit" >> beam.ParDo(_Commit(self.run))

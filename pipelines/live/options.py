@@ -9,11 +9,11 @@ import re
 import socket
 from collections.abc import Sequence
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from pipelines.live.prism import PrismError, find_prism
 from pipelines.lock import LIVE
-from pipelines.runners import LOCAL_RUNNER, PRISM_RUNNER, runner_of
+from pipelines.runners import DATAFLOW_RUNNER, LOCAL_RUNNER, PRISM_RUNNER, runner_of
 from schemas.records import FEEDS
 from schemas.streams import Stream
 from transforms.deliver import storage
@@ -182,10 +182,12 @@ def _source_mistakes(given: argparse.Namespace, subscriptions: list[tuple[int, s
 def _place_mistakes(given: argparse.Namespace, options: PipelineOptions, output: str) -> list[str]:
     """Where the job runs and writes."""
     mistakes = []
+    if runner_of(options) == DATAFLOW_RUNNER:
+        return _dataflow_mistakes(given, options)
     if runner_of(options) not in (LOCAL_RUNNER, PRISM_RUNNER):
         mistakes.append(
-            f"--runner: a live job runs on this machine, on {PRISM_RUNNER}, not on {runner_of(options)}; leave the "
-            "option out"
+            f"--runner: a live job runs on this machine, on {PRISM_RUNNER}, or on {DATAFLOW_RUNNER}, not on "
+            f"{runner_of(options)}; leave the option out"
         )
     else:
         try:
@@ -208,6 +210,28 @@ def _place_mistakes(given: argparse.Namespace, options: PipelineOptions, output:
             mistakes.append(
                 "--metrics_port: needs prometheus-client, which is not installed: pip install 'data-streamer[metrics]'"
             )
+    return mistakes
+
+
+def _dataflow_mistakes(given: argparse.Namespace, options: PipelineOptions) -> list[str]:
+    """What does not go together with Dataflow. That the output has to be a bucket is said where it is looked at."""
+    mistakes = [
+        f"--{name}: is for a live job on this machine; leave it out: Dataflow has views and metrics of its own"
+        for name in ("metrics_port", "processes")
+        if getattr(given, name) is not None
+    ]
+    services = options.view_as(GoogleCloudOptions).dataflow_service_options or []
+    if "streaming_mode_at_least_once" in services:
+        mistakes.append(
+            "--dataflow_service_options: streaming_mode_at_least_once would count records twice; leave it out"
+        )
+    publish, flush = given.publish_every or PUBLISH_EVERY, given.aggregate_every or AGGREGATE_EVERY
+    if (given.close_after or CLOSE_AFTER) < flush + 2 * publish:
+        mistakes.append(
+            f"--close_after: {given.close_after:g} s is too short: ids of a cell are read back from the warehouse once "
+            f"it is closed, and have to be there; expected at least {flush + 2 * publish:g} s (--aggregate_every and "
+            "twice --publish_every)"
+        )
     return mistakes
 
 

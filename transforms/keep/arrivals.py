@@ -62,40 +62,56 @@ class Arrivals:
         Raises:
           OSError: the run's own directory is at fault.
         """
+        count, keep = self.new(cell, batch, seen)
+        entries: list[Entry] = [count]
+        if count.delivered:
+            entries += self._keep(cell, number, self.rows(cell, number, batch, keep))
+        return entries, keep
+
+    def new(self, cell: Cell, batch: pa.RecordBatch, seen: SeenIds) -> tuple[Count, np.ndarray]:
+        """What of a slice is new: its count, and a mask of the records."""
         verdict = judge([batch], cell.kind, NO_IDS, NO_LOSERS)
         ids = column_int64(batch.column(ID_COLUMN[cell.kind]))
         keep = verdict.keep & ~seen.contains(ids)
         new = int(keep.sum())
-        entries: list[Entry] = [
-            Count(
-                stage="cell", feed=FEEDS[cell.kind], hour=cell.hour, pane=0, received=len(ids),
-                duplicates=len(ids) - new, delivered=new,
-            )
-        ]  # fmt: skip
-        if new:
-            entries += self._keep(cell, number, batch if new == len(ids) else batch.filter(pa.array(keep)))
-        return entries, keep
+        count = Count(
+            stage="cell", feed=FEEDS[cell.kind], hour=cell.hour, pane=0, received=len(ids),
+            duplicates=len(ids) - new, delivered=new,
+        )  # fmt: skip
+        return count, keep
 
-    def _keep(self, cell: Cell, number: int, batch: pa.RecordBatch) -> Iterator[Entry]:
-        run, live = self._run, self._run.live
-        assert live is not None
+    def rows(self, cell: Cell, number: int, batch: pa.RecordBatch, keep: np.ndarray) -> pa.RecordBatch:
+        """Records that are new, classified: rows of the kind's table."""
+        batch = batch if keep.all() else batch.filter(pa.array(keep))
         if cell.kind == EVENTS_FEED:
-            rows = event_rows(batch, run.writer, number, run.reasons)
-        else:
-            rows = usage_rows(batch, run.writer, number)
-        path = kept_rows.path_of(live.directory, cell.number, number)
-        kept_rows.put(path, rows)
-        yield Kept(cell.number, number, path, rows.num_rows)
+            return event_rows(batch, self._run.writer, number, self._run.reasons)
+        return usage_rows(batch, self._run.writer, number)
+
+    def routed(
+        self, cell: Cell, number: int, rows: pa.RecordBatch
+    ) -> Iterator[tuple[Count, Part, Selection, np.ndarray]]:
+        """What each stream that sends at once takes of rows: its count, the part, the rows, and the shard of each."""
         table = FEEDS[cell.kind]
         for name, selection in self._router.route(table, rows).items():
             received, selected = rows.num_rows, selection.num_rows
-            yield Count(
+            count = Count(
                 stage="stream", feed=table, stream=name, hour=cell.hour, pane=0, unit=TABLES[table].unit,
                 received=received, filtered_out=received - selected, pending=selected,
             )  # fmt: skip
-            if selected:
-                part = Part(name, table, cell.hour, cell.bucket, run.writer, number)
-                yield from spooled(run, self._destinations[name].lanes(part, selection.rows), part, selection)
+            part = Part(name, table, cell.hour, cell.bucket, self._run.writer, number)
+            lanes = self._destinations[name].lanes(part, selection.rows) if selected else np.empty(0, np.int64)
+            yield count, part, selection, lanes
+
+    def _keep(self, cell: Cell, number: int, rows: pa.RecordBatch) -> Iterator[Entry]:
+        run, live = self._run, self._run.live
+        assert live is not None
+        path = kept_rows.path_of(live.directory, cell.number, number)
+        kept_rows.put(path, rows)
+        yield Kept(cell.number, number, path, rows.num_rows)
+        for count, part, selection, lanes in self.routed(cell, number, rows):
+            yield count
+            if selection.num_rows:
+                yield from spooled(run, lanes, part, selection)
 
 
 def spooled(run: Run, lanes: np.ndarray, part: Part, selection: Selection) -> Iterator[FileEntry]:

@@ -58,11 +58,18 @@ class Flushes:
         Raises:
           OSError: the run's own directory is at fault.
         """
+        schema = TABLES[FEEDS[cell.kind]].schema
+        batches = [kept_rows.take(one.path, schema) for one in kept]
+        return [Flushed(cell.number, [one.number for one in kept]), *self.write(cell, number, batches)]
+
+    def write(self, cell: Cell, number: int, batches: Sequence[pa.RecordBatch]) -> list[Entry]:
+        """Writes rows of a cell as one pane; for the arguments see `flush`, which reads them from where they are kept.
+
+        The same rows give the same files.
+        """
         table = FEEDS[cell.kind]
-        batches = [kept_rows.take(one.path, TABLES[table].schema) for one in kept]
-        rows = _with_pane(pa.concat_batches(batches) if len(batches) > 1 else batches[0], number)
-        entries: list[Entry] = [Flushed(cell.number, [one.number for one in kept])]
-        entries += self._write(cell, number, table, rows)
+        rows = with_pane(pa.concat_batches(batches) if len(batches) > 1 else batches[0], number)
+        entries = list(self._write(cell, number, table, rows))
         if cell.kind == EVENTS_FEED:
             entries += self._write(cell, number, DEVICE_EVENTS_HOURLY.name, device_events(rows))
         else:
@@ -116,7 +123,8 @@ def panes(kept: Sequence[Kept]) -> Iterator[list[Kept]]:
         yield pane
 
 
-def _with_pane(rows: pa.RecordBatch, number: int) -> pa.RecordBatch:
+def with_pane(rows: pa.RecordBatch, number: int) -> pa.RecordBatch:
+    """The same rows as those of another pane."""
     place = rows.schema.get_field_index("pane")
     column = pa.array([number] * rows.num_rows, rows.schema.field(place).type)
     return rows.set_column(place, rows.schema.field(place), column)

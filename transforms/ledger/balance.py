@@ -1,0 +1,158 @@
+"""The balance of a live job whose workers share no disk: all entries so far, as few as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.records import FEEDS
+from schemas.tables import INPUTS, LEDGER, TABLES
+from transforms.deliver import storage
+from transforms.ledger.commit import listed_files
+from transforms.ledger.counts import (
+    Count,
+    Entry,
+    FileEntry,
+    InputEntry,
+    StreamError,
+    Unlisted,
+    add_counts,
+)  # fmt: skip
+from transforms.run import Run
+
+_WHOLE_TABLES = {INPUTS.name, LEDGER.name}
+
+
+class Balance(NamedTuple):
+    """Entries, summed.
+
+    Attributes:
+      entries: counts, files, inputs, and why streams fail that have something waiting.
+      unlisted: files that count no more and whose entries have not come yet: steps tell of them on different ways.
+      obsolete: relative paths of files that counted and do not count any more.
+    """
+
+    entries: list[Entry]
+    unlisted: list[Unlisted]
+    obsolete: list[str]
+
+
+def balance(entries: Iterable[Entry]) -> Balance:
+    """Sums entries, in any order. A file is listed once and unlisted once, at most."""
+    counts: list[Count] = []
+    files: dict[str, FileEntry] = {}
+    inputs: dict[tuple[str, str], InputEntry] = {}
+    gone: dict[str, Unlisted] = {}
+    errors: dict[str, StreamError] = {}
+    for entry in entries:
+        match entry:
+            case Count():
+                counts.append(entry)
+            case FileEntry():
+                files[entry.path] = entry
+            case InputEntry():
+                key = entry.feed, entry.file
+                inputs[key] = added(inputs[key], entry) if key in inputs else entry
+            case Unlisted():
+                gone[entry.path] = entry
+            case StreamError():
+                errors[entry.stream] = entry
+            case _:
+                raise TypeError(f"{type(entry).__name__} is for the books of a job on one machine")
+    summed = add_counts(counts)
+    waiting: dict[str | None, int] = {}
+    for count in summed:
+        waiting[count.stream] = waiting.get(count.stream, 0) + count.pending
+    obsolete = {path for path in gone if files.pop(path, None) is not None}
+    failing = [error for name, error in errors.items() if waiting.get(name)]
+    left = [one for path, one in gone.items() if path not in obsolete]
+    return Balance([*summed, *files.values(), *inputs.values(), *failing], left, sorted(obsolete))
+
+
+def added(one: InputEntry, other: InputEntry) -> InputEntry:
+    """The sum of two entries of the same input."""
+    firsts = [time for time in (one.first_time, other.first_time) if time is not None]
+    lasts = [time for time in (one.last_time, other.last_time) if time is not None]
+    return InputEntry(
+        one.feed, one.file, one.records + other.records, one.dead_letters + other.dead_letters,
+        min(firsts, default=None), max(lasts, default=None), one.bytes + other.bytes,
+    )  # fmt: skip
+
+
+def in_parts(entries: Sequence[Entry]) -> dict[str, dict[int, int]]:
+    """Rows that are counted and in no part yet, by feed and hour: they are on their way to one."""
+    rows: dict[str, dict[int, int]] = {feed: {} for feed in FEEDS}
+    for entry in entries:
+        if isinstance(entry, Count) and entry.stage == "cell" and entry.hour is not None:
+            feed = rows[entry.feed]
+            feed[entry.hour] = feed.get(entry.hour, 0) + entry.delivered
+        elif isinstance(entry, FileEntry) and entry.table_or_stream in rows and entry.hour is not None:
+            feed = rows[entry.table_or_stream]
+            feed[entry.hour] = feed.get(entry.hour, 0) - entry.row_count
+    return {feed: {hour: count for hour, count in hours.items() if count > 0} for feed, hours in rows.items()}
+
+
+def committed(run: Run) -> list[Entry]:
+    """What an earlier job of the same name has committed, as entries.
+
+    Raises:
+      OSError: the output directory is at fault.
+    """
+    entries: list[Entry] = []
+    for file in listed_files(run.output, run.writer):
+        if file.table_or_stream not in _WHOLE_TABLES:
+            if file.table_or_stream not in TABLES or file.row_count:
+                entries.append(file)
+            continue
+        rows = pq.read_table(pa.BufferReader(storage.read(storage.absolute(run.output, file.path))))
+        entries += _counts(rows) if file.table_or_stream == LEDGER.name else _inputs(rows)
+    return entries
+
+
+def _counts(rows: pa.Table) -> list[Entry]:
+    place = rows.schema.get_field_index("hour")
+    rows = rows.set_column(place, "hour", rows.column("hour").cast(pa.int64()))
+    names = [field for field in Count.__struct_fields__ if field in rows.schema.names]
+    found: list[Entry] = []
+    for row in rows.select(names).to_pylist():
+        fields: dict[str, Any] = {**row, "pane": None if row["hour"] is None else 0}
+        found.append(Count(**fields))
+    return found
+
+
+def _inputs(rows: pa.Table) -> list[Entry]:
+    for name in ("first_time", "last_time"):
+        rows = rows.set_column(rows.schema.get_field_index(name), name, rows.column(name).cast(pa.int64()))
+    return [InputEntry(**row) for row in rows.select(list(InputEntry.__struct_fields__)).to_pylist()]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[Entry])
+_VERSION = b"\x01"
+
+
+def encode_entries(entries: Sequence[Entry], most: int) -> list[bytes]:
+    """Entries as pieces of bytes, each of about `most` bytes at most: one version byte, then msgpack."""
+    data = _VERSION + _encoder.encode(entries)
+    if len(data) <= most or len(entries) < 2:
+        return [data]
+    half = len(entries) // 2
+    return encode_entries(entries[:half], most) + encode_entries(entries[half:], most)
+
+
+def decode_entries(data: bytes) -> list[Entry]:
+    """Returns the entries of a piece.
+
+    Raises:
+      ValueError: unknown version.
+    """
+    if data[:1] != _VERSION:
+        raise ValueError(f"entries of unknown version {data[0]}: this job is older than the one that wrote them")
+    return _decoder.decode(data[1:])
+
+
+__all__ = ["Balance", "added", "balance", "committed", "decode_entries", "encode_entries", "in_parts"]
