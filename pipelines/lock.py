@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from transforms.deliver import storage
 
@@ -16,6 +17,10 @@ LIVE = ".live"
 
 RUNNING = "running"
 """File there from a live job's start until it has ended in order."""
+
+
+_TRIES, _PAUSE = 4, 0.1
+"""Who only asks whether the lock is held (`is_locked`) holds it for a moment."""
 
 
 class LockedError(Exception):
@@ -42,16 +47,24 @@ def locked(output: str, live: str | None = None) -> Iterator[None]:
     path = os.path.join(output, ".run", "lock")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            raise LockedError(_who(output, file.read())) from error
+        _lock(output, file)
         file.truncate(0)
         file.write(json.dumps({"pid": os.getpid(), "since": int(time.time())}))
         file.flush()
         _refuse_unfinished(output, live)
         yield
+
+
+def _lock(output: str, file: TextIO) -> None:
+    for attempt in range(_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if attempt == _TRIES - 1:
+                file.seek(0)
+                raise LockedError(_who(output, file.read())) from error
+        time.sleep(_PAUSE)
 
 
 def _refuse_unfinished(output: str, live: str | None) -> None:

@@ -47,6 +47,9 @@ _GIVE_UP = 60.0
 _LAST_STEPS = 2.0
 """Seconds of these for what comes after the last delivery: publication of the ledger."""
 
+_LAST_DELIVERY = 2.0
+"""Seconds that the last delivery has at least, however long the pipeline took to end."""
+
 _JOB_SERVER_SECONDS = 10_000_000
 """Beam's own 300 s would end the stream of the job's states, and with it the job."""
 
@@ -104,7 +107,7 @@ def run_live(job: Job, build: Build, console: Console) -> int:
                     print_prose(console, f"reading {_subscriptions(job)}; stop with Ctrl-C")
                     _work(place, build, prism, publisher, stop)
                 place.flush()
-                place.courier.stop(max(0.0, stop.left - _LAST_STEPS))
+                place.courier.stop(max(_LAST_DELIVERY, stop.left - _LAST_STEPS))
             place.finish()
         seconds = time.monotonic() - started
         report = None if job.options.view_as(StreamerOptions).no_report else describe(job)
