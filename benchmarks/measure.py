@@ -81,7 +81,7 @@ class _Watch(threading.Thread):
 
     def _look(self, process: psutil.Process) -> None:
         try:
-            self.memory = max(self.memory, _anonymous(process.pid))
+            self.memory = max(self.memory, anonymous(process.pid))
             spent = process.cpu_times()
             self._times[process.pid, process.create_time()] = spent.user + spent.system
         except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
@@ -103,7 +103,7 @@ def _children_cpu() -> float:
     return spent.children_user + spent.children_system
 
 
-def _anonymous(pid: int) -> int:
+def anonymous(pid: int) -> int:
     """Anonymous resident bytes of a process, by the kernel's own count: summing up ``smaps`` would slow the process."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("RssAnon:"):

@@ -32,12 +32,18 @@ class Bench:
       records: size of the usual feed.
       rounds: how often each side runs.
       say: tells how far it is.
+      messages: backlog of the live job.
+      rate: messages a second that are published to it.
+      seconds: for so long.
     """
 
     directory: Path
     records: int
     rounds: int
     say: Callable[[str], None]
+    messages: int = 200_000
+    rate: float = 2_000.0
+    seconds: float = 60.0
 
     def feed(self, records: int) -> Feed:
         """The feed of a size."""

@@ -29,10 +29,14 @@ _LONGEST_MESSAGE = 20_000_000
 
 
 @contextmanager
-def pubsub() -> Iterator[str]:
-    """Runs a server; yields its address."""
+def pubsub(heap: str = "256m") -> Iterator[str]:
+    """Runs a server; yields its address.
+
+    Args:
+      heap: most memory of Google's emulator, which keeps all messages in it.
+    """
     jar = _emulator()
-    with _emulated(jar) if jar is not None else _in_memory() as address:
+    with _emulated(jar, heap) if jar is not None else _in_memory() as address:
         yield address
 
 
@@ -47,13 +51,13 @@ def _emulator() -> Path | None:
 
 
 @contextmanager
-def _emulated(jar: Path) -> Iterator[str]:
+def _emulated(jar: Path, heap: str) -> Iterator[str]:
     with socket.socket() as found:
         found.bind((HOST, 0))
         port = found.getsockname()[1]
     # A session of its own: Ctrl-C is for the job, which then acknowledges what it has taken.
     process = subprocess.Popen(
-        ["java", "-Xmx256m", "-XX:+UseSerialGC", "-jar", str(jar), f"--host={HOST}", f"--port={port}"],
+        ["java", f"-Xmx{heap}", "-XX:+UseSerialGC", "-jar", str(jar), f"--host={HOST}", f"--port={port}"],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
