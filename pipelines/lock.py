@@ -49,7 +49,7 @@ def locked(output: str, live: str | None = None) -> Iterator[None]:
     with open(path, "a+", encoding="utf-8") as file:
         _lock(output, file)
         file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "since": int(time.time())}))
+        file.write(json.dumps({"pid": os.getpid(), "since": int(time.time()), "live": live}))
         file.flush()
         _refuse_unfinished(output, live)
         yield
@@ -110,6 +110,7 @@ def _who(output: str, content: str) -> str:
         holder = json.loads(content)
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(holder["since"]))
         by = f"process {holder['pid']}, since {since} UTC"
+        run = f"the live job {holder['live']!r}" if holder.get("live") else "a run"
     except (ValueError, KeyError):
-        by = "another process"
-    return f"{output}: a run is under way ({by}). Wait for it, or stop it; then start again."
+        run, by = "a run", "another process"
+    return f"{output}: {run} is under way ({by}). Wait for it, or stop it; then start again."
