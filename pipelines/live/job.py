@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -77,7 +78,8 @@ class _Stop:
 
     def tell(self) -> None:
         """Says that the job stops; not from the handler, which may have interrupted another line."""
-        print_prose(self._console, "stopping: what was pulled is finished; a second Ctrl-C stops at once")
+        with contextlib.suppress(BrokenPipeError):  # nobody reads; it stops all the same
+            print_prose(self._console, "stopping: what was pulled is finished; a second Ctrl-C stops at once")
 
     @property
     def left(self) -> float:

@@ -39,11 +39,14 @@ class View:
 
     def show(self, status: Status) -> None:
         """Shows how the job stands."""
-        if self._live is not None:
-            self._live.update(picture(status), refresh=True)
-        elif time.monotonic() >= self._next:
-            self._next += _PLAIN_INTERVAL
-            print_line(self._console, line(status))
+        try:
+            if self._live is not None:
+                self._live.update(picture(status), refresh=True)
+            elif time.monotonic() >= self._next:
+                self._next += _PLAIN_INTERVAL
+                print_line(self._console, line(status))
+        except BrokenPipeError:  # nobody reads any more; the job goes on
+            self._live, self._next = None, float("inf")
 
 
 def line(status: Status) -> str:

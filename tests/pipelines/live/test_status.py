@@ -179,6 +179,23 @@ def test_without_a_terminal_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyP
     assert console.file.getvalue().splitlines() == [line(status())] * 3  # type: ignore[attr-defined]
 
 
+def test_a_reader_that_has_gone_does_not_end_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(Console, "on_broken_pipe", _raise_again)
+    with View(Console(file=Gone(), width=1_000)) as view:
+        for clock[0] in range(31):
+            view.show(status())
+
+
+def _raise_again(console: Console) -> None:
+    raise BrokenPipeError
+
+
 def test_metrics() -> None:
     port = free_port()
     server, thread = serve_metrics(port, status)
