@@ -24,7 +24,6 @@ from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateS
 from schemas.records import FEEDS, HOUR, ID_COLUMN, RECORD_SCHEMAS
 from schemas.streams import Stream
 from schemas.tables import TABLES
-from transforms.bury_dead_letters import BuryDeadLetters
 from transforms.deduplicate.committed import CommittedIds, bucket_of, read_parquet
 from transforms.deduplicate.seen import SeenIds
 from transforms.deliver import storage
@@ -35,12 +34,10 @@ from transforms.keep import rows as kept_rows
 from transforms.keep.arrivals import Arrivals
 from transforms.keep.closing import closes_at
 from transforms.keep.flush import Flushes, panes
-from transforms.keep_in_state import KeepInState
 from transforms.ledger.books import Books
 from transforms.ledger.counts import Flushed, Group, encode_group
 from transforms.ledger.desk import OpenCell, desk_of
 from transforms.run import Live, Run
-from transforms.send_streams import SendStreams
 
 _TICK, _LOOK = 1.0, 2.0
 """Most seconds between two looks at a cell: whether it has to be flushed, and whether it may close. A drain waits for
@@ -57,7 +54,6 @@ class _KeepCells(beam.DoFn):
 
     def __init__(self, run: Run, streams: Sequence[Stream]):
         self._run, self._streams = run, list(streams)
-        self._ahead = Metrics.counter("cells", "records_ahead")
 
     def setup(self) -> None:
         self._desk = desk_of(self._run)
@@ -147,7 +143,7 @@ class _KeepCells(beam.DoFn):
         latest = int(now * 1_000_000) + _AHEAD
         if cell.hour + HOUR > latest:
             ahead = int((record_times(batch, cell.kind)[keep] > latest).sum())
-            self._ahead.inc(ahead)
+            Metrics.counter("cells", "records_ahead").inc(ahead)
             self._desk.count_ahead(ahead)
 
     def _opened(self, cell: Cell, token: bytes | None, bag: Any) -> OpenCell:
@@ -197,14 +193,5 @@ class KeepCells(beam.PTransform):
     streams: Sequence[Stream]
 
     def expand(self, slices: beam.PCollection[KeyedBytes]) -> beam.PCollection[bytes]:
-        """Keeps state by cell, in the global window: no state goes before its cell is closed.
-
-        Where workers share no disk (Dataflow), what waits does so in the runner's state, and streams send behind a
-        shuffle; else in files of the process, which is the only worker, and whose courier sends.
-        """
-        if self.run.spill is None:
-            kept = slices | "State" >> KeepInState(self.run, self.streams)
-            sent = kept.consignments | "SendStreams" >> SendStreams(self.run, self.streams)
-            buried = sent.dead | "BuryRefused" >> BuryDeadLetters(self.run)
-            return (kept.entries, sent.entries, buried) | "Groups" >> beam.Flatten()
+        """Keeps state by cell, in the global window: no state goes before its cell is closed."""
         return slices | "Keep" >> beam.ParDo(_KeepCells(self.run, self.streams)).with_output_types(bytes)

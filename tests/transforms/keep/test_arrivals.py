@@ -20,7 +20,7 @@ from transforms.deliver import spool, storage
 from transforms.gather.cells import Cell, column_int64
 from transforms.keep import rows as kept_rows
 from transforms.keep.arrivals import Arrivals, sends_at_once
-from transforms.ledger.counts import Entry, FileEntry, Kept
+from transforms.ledger.counts import Count, Entry, FileEntry, Kept
 from transforms.run import Run
 
 MASK = [{"fields": ["device_names"], "action": "drop"}]
@@ -105,7 +105,7 @@ def test_streams_get_what_they_select_masked_by_shard_and_counted(tmp_path: Path
     )
     assert sums(entries, "stream", "all") == {"received": 20, "pending": 20}
     assert sums(entries, "stream", "none") == {"received": 20, "filtered_out": 20}
-    assert {entry.stream for entry in entries if getattr(entry, "stream", None)} == {"all", "none"}
+    assert {count.stream for count in of_kind(entries, Count)} == {None, "all", "none"}
     found = spooled(run, entries, "all")
     assert len(found) > 1 and spooled(run, entries, "none") == {}
     devices_of = [

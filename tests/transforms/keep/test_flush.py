@@ -63,7 +63,7 @@ def test_parts_and_sums_are_those_of_the_batch_steps(tmp_path: Path, cell: Cell)
 
 def test_streams_store_push_and_are_counted(tmp_path: Path) -> None:
     run = run_in(tmp_path)
-    hook = {"type": "webhook", "url": "http://127.0.0.1:1/"}
+    hook: dict[str, object] = {"type": "webhook", "url": "http://127.0.0.1:1/"}
 
     def stream(name: str, content: str, destination: dict[str, object], **fields: object) -> dict[str, object]:
         return {"name": name, "content": content, "destination": destination, **fields}
