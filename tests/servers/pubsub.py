@@ -116,6 +116,11 @@ def pubsub_emulator() -> Iterator[PubSub]:
         yield PubSub(f"{HOST}:{port}", {"PUBSUB_EMULATOR_HOST": f"{HOST}:{port}"})
 
 
+def runs_emulator() -> bool:
+    """Whether Google's emulator, and Java, are installed."""
+    return _emulator_jar() is not None and shutil.which("java") is not None
+
+
 def _emulator_jar() -> Path | None:
     """Where the Google Cloud CLI keeps it: below its own directory, or that of Debian's package."""
     command = shutil.which("gcloud")
