@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
+from apache_beam.coders import BytesCoder
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
 from schemas.tables import DEAD_LETTERS
 from transforms.deliver.warehouse import write_table_part
@@ -24,10 +27,16 @@ class _Name(beam.DoFn):
 
 
 class _Bury(beam.DoFn):
+    """Writes a claim. It has state, which stays empty, to be behind a shuffle: of bytes, unlike Beam's Reshuffle."""
+
+    BEHIND_A_SHUFFLE = ReadModifyWriteStateSpec("behind_a_shuffle", BytesCoder())
+
     def __init__(self, run: Run):
         self._run = run
 
-    def process(self, element: KeyedBytes) -> Iterator[bytes]:
+    def process(
+        self, element: KeyedBytes, behind_a_shuffle: Any = beam.DoFn.StateParam(BEHIND_A_SHUFFLE)
+    ) -> Iterator[bytes]:
         number, claim = element
         rows = batch_of(claim, DEAD_LETTERS.schema)
         stored = write_table_part(self._run.output, DEAD_LETTERS.name, None, 0, self._run.writer, number, rows)
@@ -48,4 +57,4 @@ class BuryDeadLetters(beam.PTransform):
     def expand(self, dead: beam.PCollection[KeyedBytes]) -> beam.PCollection[bytes]:
         """Names the claims, and writes them behind a shuffle."""
         named = dead | "Name" >> beam.ParDo(_Name()).with_output_types(beam.typehints.Tuple[int, bytes])
-        return named | "Shuffle" >> beam.Reshuffle() | "Bury" >> beam.ParDo(_Bury(self.run)).with_output_types(bytes)
+        return named | "Bury" >> beam.ParDo(_Bury(self.run)).with_output_types(bytes)

@@ -280,7 +280,13 @@ def _next_pane(run: Run, cell: Cell) -> int:
 
 
 class _Write(beam.DoFn):
-    """A pane → its parts of the tables, and of what stores; groups of entries, and what waits in the spool since."""
+    """A pane → its parts of the tables, and of what stores; groups of entries, and what waits in the spool since.
+
+    That it has state puts it behind a shuffle by cell, which hands out the same bytes in every attempt, and whose coder
+    is not Python's pickle, as that of Beam's Reshuffle is. The state itself stays empty.
+    """
+
+    BEHIND_A_SHUFFLE = ReadModifyWriteStateSpec("behind_a_shuffle", BytesCoder())
 
     def __init__(self, run: Run, streams: Sequence[Stream]):
         self._run, self._streams = run, list(streams)
@@ -291,7 +297,9 @@ class _Write(beam.DoFn):
     def teardown(self) -> None:
         self._flushes.close()
 
-    def process(self, element: KeyedBytes) -> Iterator[object]:
+    def process(
+        self, element: KeyedBytes, behind_a_shuffle: Any = beam.DoFn.StateParam(BEHIND_A_SHUFFLE)
+    ) -> Iterator[object]:
         number, data = element
         if data[:1] != _PANE:
             raise ValueError(f"pane of unknown version {data[0]}: this job is older than the one that wrote it")
@@ -333,10 +341,8 @@ class KeepInState(beam.PTransform):
         )
         for tag, kind in ((PANES, keyed), (CONSIGNMENTS, keyed), ("entries", bytes)):
             kept[tag].element_type = kind
-        written = (
-            kept[PANES]
-            | "Panes" >> beam.Reshuffle()
-            | "Write" >> beam.ParDo(_Write(self.run, self.streams)).with_outputs(CONSIGNMENTS, main="entries")
+        written = kept[PANES] | "Write" >> beam.ParDo(_Write(self.run, self.streams)).with_outputs(
+            CONSIGNMENTS, main="entries"
         )
         written[CONSIGNMENTS].element_type = keyed
         written.entries.element_type = bytes

@@ -62,7 +62,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
             mistakes(
                 "--streaming", "--events=*.json", "--usage_subscription=usage", f"--output={tmp_path}",
                 "--name=0123456789abcdef", "--aggregate_every=soon", "--processes=2", f"--metrics_port={port}",
-                "--runner=DataflowRunner",
+                "--runner=FlinkRunner",
             )
         )  # fmt: skip
     for text in (
@@ -72,7 +72,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         "--aggregate_every: 'soon' is no time; expected seconds, or such as 500ms, 0.1s, 5m, 2h",
         "--processes: a live job has one worker process",
         f"--metrics_port: {port} is taken by another process",
-        "--runner: a live job runs on this machine, on PrismRunner, not on DataflowRunner",
+        "--runner: a live job runs on this machine, on PrismRunner, or on DataflowRunner, not on FlinkRunner",
     ):
         assert text in found, found
 
