@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from schemas.records import HOUR
 from tests.transforms.keep.slices import START, USAGE, batch, line, run_in, slice_of
+from transforms import keep_cells
 from transforms.gather.cells import Cell
 from transforms.gather.claims import Spill
 from transforms.keep.closing import QUIET, closes_at
@@ -245,9 +247,10 @@ def test_while_the_job_drains_no_timer_is_set_and_the_next_look_flushes(run: Run
     assert worker.timer.at is None and len(worker.books.kept(USAGE.number)) == 1
 
 
-def test_records_more_than_an_hour_ahead_are_kept_and_counted_apart(run: Run) -> None:
+def test_records_more_than_an_hour_ahead_are_kept_and_counted_apart(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    metric: list[int] = []
+    monkeypatch.setattr(keep_cells.Metrics, "counter", lambda *name: SimpleNamespace(inc=metric.append))
     worker = Worker(run, now=START / 1_000_000 - 1800)
-    worker.segment += 1
     lines = [line(1, number, START + minute * 60_000_000) for number, minute in enumerate((0, 29, 30, 31, 59))]
     with Spill(None, 1, 0) as spill:
         claims = [spill.deposit(batch(1, lines)), spill.deposit(batch(1, lines))]
@@ -255,6 +258,7 @@ def test_records_more_than_an_hour_ahead_are_kept_and_counted_apart(run: Run) ->
         worker.commit(
             list(map(decode_group, worker.made.process((USAGE.number, claim), worker.ids, worker.token, worker.timer)))
         )
+    assert sum(metric) == 2
     assert worker.desk.ahead == 2  # of 31 and 59 minutes past: now it is half past, an hour before; copies do not count
     assert worker.delivered == (5, 5)
 
