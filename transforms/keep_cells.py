@@ -35,7 +35,7 @@ from transforms.keep.arrivals import Arrivals
 from transforms.keep.closing import closes_at
 from transforms.keep.flush import Flushes, panes
 from transforms.ledger.books import Books
-from transforms.ledger.counts import Flushed, Group, encode_group
+from transforms.ledger.counts import FileEntry, Flushed, Group, encode_group
 from transforms.ledger.desk import OpenCell, desk_of
 from transforms.run import Live, Run
 
@@ -159,9 +159,19 @@ class _KeepCells(beam.DoFn):
 
     def _committed(self, cell: Cell) -> np.ndarray:
         """Ids of the cell that are in the warehouse, of any writer, or kept for it."""
+        while True:
+            files = self._desk.books.files
+            try:
+                return self._ids_in(cell, files)
+            except FileNotFoundError:
+                if files == self._desk.books.files:
+                    raise
+                # A compaction has come in between: the rows lie in another file.
+
+    def _ids_in(self, cell: Cell, files: Sequence[FileEntry]) -> np.ndarray:
         name, table, run = ID_COLUMN[cell.kind], FEEDS[cell.kind], self._run
         found = [CommittedIds(run.output, run.writer).of_cell(cell)]
-        for file in self._desk.books.files:
+        for file in files:
             if file.table_or_stream == table and file.hour == cell.hour and bucket_of(file.path) == cell.bucket:
                 rows = read_parquet(storage.absolute(run.output, file.path), [name])
                 found.append(column_int64(rows.column(name).combine_chunks()))

@@ -18,6 +18,7 @@ from transforms.deliver.courier import Courier
 from transforms.gather.cells import Cell
 from transforms.keep import rows as kept_rows
 from transforms.keep.arrivals import sends_at_once
+from transforms.keep.compact import compact
 from transforms.keep.flush import Flushes
 from transforms.keep_cells import flush_cell
 from transforms.ledger.books import Books
@@ -80,8 +81,9 @@ class Workplace:
             flushes.close()
 
     def publish(self) -> None:
-        """Publishes the ledger, and then removes the files that it lists no more."""
+        """Merges the parts of closed cells, publishes the ledger, and then removes the files that it lists no more."""
         with self._publishing:
+            compact(self.run, self.books, self.job.streams, lambda: not self.desk.draining)
             settled = self.books.settled()
             entries = settled.entries + self._errors()
             publish(self.run, self.job.stream_facts, self.job.streams, entries, self._in_flight(settled.kept))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import fastavro
 import numpy as np
@@ -109,19 +109,26 @@ def parquet(rows: pa.RecordBatch | pa.Table) -> bytes:
     The Arrow schema is not embedded: it would weigh on each of many small parts, and Parquet's own types say the same.
     """
     sink = pa.BufferOutputStream()
-    repeated = [field.name for field in rows.schema if _repeats(field)]
-    varied = [name for name in rows.schema.names if name not in repeated]
-    pyarrow.parquet.write_table(
-        pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows,
+    with parquet_writer(sink, rows.schema) as writer:
+        writer.write_table(
+            pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows, max(rows.num_rows, 1)
+        )
+    return sink.getvalue().to_pybytes()
+
+
+def parquet_writer(sink: pa.NativeFile | IO[bytes], schema: pa.Schema) -> pyarrow.parquet.ParquetWriter:
+    """A writer of what `parquet` makes, for rows that come piece by piece."""
+    repeated = [field.name for field in schema if _repeats(field)]
+    varied = [name for name in schema.names if name not in repeated]
+    return pyarrow.parquet.ParquetWriter(
         sink,
-        row_group_size=max(rows.num_rows, 1),
+        schema,
         compression={**dict.fromkeys(repeated, "lz4"), **dict.fromkeys(varied, "zstd")},
         compression_level=dict.fromkeys(varied, 1),
         use_dictionary=repeated,
-        write_statistics=[field.name for field in rows.schema if _is_number(field.type)],
+        write_statistics=[field.name for field in schema if _is_number(field.type)],
         store_schema=False,
     )
-    return sink.getvalue().to_pybytes()
 
 
 def _is_number(kind: pa.DataType) -> bool:

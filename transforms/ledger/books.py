@@ -190,6 +190,11 @@ class Books:
         with self._lock:
             return sorted(cell for cell, kept in self._state.kept.items() if kept)
 
+    def is_closed(self, cell: int) -> bool:
+        """Whether nothing is expected for a cell any more, and nothing is kept for it."""
+        with self._lock:
+            return cell not in self._state.cells and cell not in self._state.kept
+
     def next_pane(self, cell: int) -> int:
         """A number for a slice or a pane of a cell that no earlier call was given, and no committed group has.
 
@@ -249,7 +254,7 @@ class Books:
             # All of them, or rows that another flush has written would count twice.
             flushed = [entry for entry in group.entries if isinstance(entry, Flushed)]
             return all(set(entry.numbers) <= self._state.kept.get(entry.cell, {}).keys() for entry in flushed)
-        if group.key[0] == "deliver":
+        if group.key[0] in ("deliver", "compact"):
             return all(entry.path in self._state.files for entry in group.entries if isinstance(entry, Unlisted))
         return segment not in self._state.done and group.key not in self._state.open.get(segment, ())
 
@@ -257,10 +262,10 @@ class Books:
         for entry in group.entries:
             self._add(entry)
         step, segment, _, _ = group.key
-        if step == "flush":
+        if step in ("flush", "compact"):
             cell, pane = group.key[1:3]
             self._state.panes[cell] = max(self._state.panes.get(cell, -1), pane)
-        if step in ("flush", "deliver"):
+        if step in ("flush", "deliver", "compact"):
             return
         self._state.open.setdefault(segment, []).append(group.key)
         if group.parts is not None:

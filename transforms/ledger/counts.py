@@ -83,7 +83,7 @@ class Flushed(msgspec.Struct, frozen=True, tag="flushed"):
 
 
 class Unlisted(msgspec.Struct, frozen=True, tag="unlisted"):
-    """A file counts no more: its rows were delivered."""
+    """A file counts no more: its rows were delivered, or lie in another one."""
 
     path: str
 

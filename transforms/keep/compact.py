@@ -1,0 +1,169 @@
+"""Compaction: the parts that the flushes of a cell have left become one part of each table once the cell is closed.
+
+The merged parts are written first, under temporary names. Then they get their names, and the books list them instead
+of the old ones, all tables of the cell in one group; the old files go when the ledger that is published lists them no
+more. Killed at any step, either the old parts count or the new ones: what does not count is swept at the next start.
+Rows stay as they are, also partial sums and the number of the pane that each came with, by which deliveries are named.
+
+Whoever reads the directory and not the ledger may meet both for as long as one publication takes.
+
+What streams store as files stays as it was delivered: receivers may have it by its name.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.records import FEEDS
+from schemas.streams import Stream
+from schemas.tables import DEVICE_EVENTS_HOURLY, DEVICE_USAGE_HOURLY
+from transforms.deduplicate.committed import bucket_of
+from transforms.deliver import formats, storage
+from transforms.deliver.warehouse import WarehouseOptions
+from transforms.gather.cells import Cell
+from transforms.ledger.books import Books
+from transforms.ledger.counts import Entry, FileEntry, Group, Unlisted
+from transforms.run import Run
+
+GROUP_ROWS = 65_536
+"""Rows of a row group: of merged parts so many are held in memory, and those of one old part."""
+
+ROWS_AT_ONCE = 2_000_000
+"""Rows after which the rest is left to the next time: the ledger is published in between."""
+
+LARGER = 8
+"""A part that has so many times the rows of all others stays: for a few late records a large one is not rewritten."""
+
+_KINDS = {FEEDS[0]: 0, DEVICE_EVENTS_HOURLY.name: 0, FEEDS[1]: 1, DEVICE_USAGE_HOURLY.name: 1}
+
+
+@dataclass(frozen=True)
+class _Merged:
+    """A merged part that has no name yet."""
+
+    temporary: str
+    path: str
+    entry: FileEntry
+    old: list[FileEntry]
+
+
+class _NotWanted(Exception):
+    """The job is to stop."""
+
+
+def compact(run: Run, books: Books, streams: Sequence[Stream], wanted: Callable[[], bool] = lambda: True) -> int:
+    """Merges the parts of cells that are closed, also of those that an earlier process closed.
+
+    Args:
+      run: the run, whose output directory lies on this machine.
+      books: its books; old parts are theirs to remove, see `Settled.obsolete`.
+      streams: the stream definitions: what they keep as tables of the warehouse is merged as well.
+      wanted: whether to go on; asked again and again. A merge that is under way is given up where not.
+
+    Returns:
+      how many parts were replaced.
+
+    Raises:
+      OSError: the output directory is at fault. Nothing has changed for the cell at hand.
+    """
+    kinds = _KINDS | {
+        f"streams/{stream.name}": _KINDS[stream.content]
+        for stream in streams
+        if isinstance(stream.destination, WarehouseOptions)
+    }
+    replaced = rows = 0
+    for cell, tables in _closed(books, kinds):
+        merged: list[_Merged] = []
+        try:
+            pane = books.next_pane(cell.number)
+            for files in tables:
+                merged.append(_merge(run, cell, pane, files, wanted))
+            _replace(books, cell, pane, merged)
+        except _NotWanted:
+            return replaced
+        finally:
+            for one in merged:
+                storage.remove(one.temporary)
+        replaced += sum(len(one.old) for one in merged)
+        rows += sum(one.entry.row_count for one in merged)
+        if rows >= ROWS_AT_ONCE:
+            break
+    return replaced
+
+
+def _closed(books: Books, kinds: dict[str, int]) -> Iterator[tuple[Cell, list[list[FileEntry]]]]:
+    """Cells that are closed, and of each table what is to be merged."""
+    found: dict[Cell, dict[str, list[FileEntry]]] = {}
+    for file in books.files:
+        if file.table_or_stream in kinds and file.hour is not None:
+            cell = Cell(kinds[file.table_or_stream], file.hour, bucket_of(file.path))
+            found.setdefault(cell, {}).setdefault(file.table_or_stream, []).append(file)
+    for cell, tables in found.items():
+        merged = [files for files in map(_worth_merging, tables.values()) if files]
+        if merged and books.is_closed(cell.number):
+            yield cell, merged
+
+
+def _worth_merging(files: Sequence[FileEntry]) -> list[FileEntry]:
+    """Parts of a table in the order of their panes, without those that are much larger than the rest."""
+    small = sorted(files, key=lambda file: file.row_count)
+    while len(small) > 1 and small[-1].row_count > LARGER * sum(file.row_count for file in small[:-1]):
+        small.pop()
+    return sorted(small, key=_pane_of) if len(small) > 1 else []
+
+
+def _pane_of(file: FileEntry) -> int:
+    return int(file.path.rsplit("/", 1)[-1].removesuffix(".parquet").split("-")[-1])
+
+
+def _merge(run: Run, cell: Cell, pane: int, files: list[FileEntry], wanted: Callable[[], bool]) -> _Merged:
+    """Writes the rows of parts one after another into a file that has no name yet."""
+    directory = os.path.dirname(storage.absolute(run.output, files[0].path))
+    name = storage.part_name(run.writer, cell.bucket, pane, "parquet")
+    temporary = os.path.join(directory, f"{storage.TEMPORARY}{uuid.uuid4().hex[:12]}-{name}")
+    try:
+        rows = _write(temporary, [storage.absolute(run.output, file.path) for file in files], wanted)
+        size, checksum = storage.measure(temporary)
+    except BaseException:
+        storage.remove(temporary)
+        raise
+    path = os.path.join(directory, name)
+    entry = FileEntry(files[0].table_or_stream, cell.hour, storage.relative(run.output, path), rows, size, checksum)
+    return _Merged(temporary, path, entry, files)
+
+
+def _write(path: str, parts: Sequence[str], wanted: Callable[[], bool]) -> int:
+    schema = pa.unify_schemas([pq.read_schema(part) for part in parts])
+    rows, waiting = 0, schema.empty_table()
+    with open(path, "xb") as file, formats.parquet_writer(file, schema) as writer:
+        for part in parts:
+            with pq.ParquetFile(part) as source:
+                for group in range(source.num_row_groups):
+                    if not wanted():
+                        raise _NotWanted
+                    found = source.read_row_group(group)
+                    rows += found.num_rows
+                    waiting = pa.concat_tables([waiting, found], promote_options="default")
+                    if waiting.num_rows >= GROUP_ROWS:
+                        writer.write_table(waiting.cast(schema), GROUP_ROWS)
+                        waiting = schema.empty_table()
+        if waiting.num_rows or not rows:
+            writer.write_table(waiting.cast(schema), GROUP_ROWS)
+    return rows
+
+
+def _replace(books: Books, cell: Cell, pane: int, merged: Sequence[_Merged]) -> None:
+    """Gives merged parts their names, and has the books list them instead of the old ones."""
+    entries: list[Entry] = []
+    for one in merged:
+        os.replace(one.temporary, one.path)
+        entries += [Unlisted(file.path) for file in one.old]
+        entries.append(one.entry)
+    books.commit(Group(("compact", cell.number, pane, 0), entries))
+    books.sync()
