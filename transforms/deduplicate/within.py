@@ -1,7 +1,6 @@
 """Duplicates and conflicts within a cell, in two passes: ids decide what stays; then slice by slice into panes.
 
-The first pass holds 21 bytes a record (id, rendering, content hash, position); rows are read only for ids that occur
-twice.
+The first pass holds 16 bytes a record (id, position); all else is read only of ids that occur twice.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def judge(slices: Sequence[pa.RecordBatch], kind: int, seen: np.ndarray, lost: n
       losers that differ from it in a compared field that both carry are conflicts, all others duplicates. An id that
       was seen or lost keeps no record.
     """
-    ids, rank, content = _quality(slices, kind)
+    ids = _ids(slices, ID_COLUMN[kind])
     keep = np.ones(len(ids), bool)
     conflict = np.zeros(len(ids), bool)
     order = np.argsort(ids, kind="stable")
@@ -64,7 +63,7 @@ def judge(slices: Sequence[pa.RecordBatch], kind: int, seen: np.ndarray, lost: n
     del arranged
     if repeated.any():
         group = order[np.concatenate((repeated, [False])) | np.concatenate(([False], repeated))]
-        winner = _winners(ids, rank, content, group)
+        winner = _winners(slices, ids, group)
         loser = winner != group
         group, winner = group[loser], winner[loser]
         keep[group] = False
@@ -82,22 +81,18 @@ def judge(slices: Sequence[pa.RecordBatch], kind: int, seen: np.ndarray, lost: n
     return Verdict(keep, conflict)
 
 
-def _quality(slices: Sequence[pa.RecordBatch], kind: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Id, rank of the rendering and content hash of all records."""
-    names = (ID_COLUMN[kind], "rendering", "content_hash")
-    parts = slices.columns(names) if isinstance(slices, Slices) else (part.select(list(names)) for part in slices)
-    ids, rank, content = [np.empty(0, np.int64)], [np.empty(0, np.int8)], [np.empty(0, np.uint64)]
-    for part in parts:
-        # Copies: a view would hold on to the whole batch.
-        ids.append(column_int64(part.column(0)).copy())
-        rank.append(part.column(1).to_numpy(zero_copy_only=False).copy())
-        content.append(part.column(2).to_numpy(zero_copy_only=False).copy())
-    return np.concatenate(ids), np.concatenate(rank), np.concatenate(content)
+def _ids(slices: Sequence[pa.RecordBatch], name: str) -> np.ndarray:
+    """The ids of all records."""
+    parts = slices.columns([name]) if isinstance(slices, Slices) else slices
+    # Copies: a view would hold on to the whole batch.
+    pieces = [column_int64(part.column(name)).copy() for part in parts]
+    return np.concatenate([np.empty(0, np.int64), *pieces])
 
 
-def _winners(ids: np.ndarray, rank: np.ndarray, content: np.ndarray, group: np.ndarray) -> np.ndarray:
+def _winners(slices: Sequence[pa.RecordBatch], ids: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Returns for each position in `group` the position of its id's winner."""
-    rank, content = rank[group], content[group]
+    quality = take(slices, group, ["rendering", "content_hash"])
+    rank, content = (column.to_numpy() for column in quality.columns)
     by_quality = np.lexsort((group, content, rank, ids[group]))
     arranged = ids[group][by_quality]
     first = np.concatenate(([True], arranged[1:] != arranged[:-1]))
