@@ -24,6 +24,7 @@ from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateS
 from schemas.records import FEEDS, HOUR, ID_COLUMN, RECORD_SCHEMAS
 from schemas.streams import Stream
 from schemas.tables import TABLES
+from transforms.bury_dead_letters import BuryDeadLetters
 from transforms.deduplicate.committed import CommittedIds, bucket_of, read_parquet
 from transforms.deduplicate.seen import SeenIds
 from transforms.deliver import storage
@@ -34,10 +35,12 @@ from transforms.keep import rows as kept_rows
 from transforms.keep.arrivals import Arrivals
 from transforms.keep.closing import closes_at
 from transforms.keep.flush import Flushes, panes
+from transforms.keep_in_state import KeepInState
 from transforms.ledger.books import Books
 from transforms.ledger.counts import FileEntry, Flushed, Group, encode_group
 from transforms.ledger.desk import OpenCell, desk_of
 from transforms.run import Live, Run
+from transforms.send_streams import SendStreams
 
 _TICK, _LOOK = 1.0, 2.0
 """Most seconds between two looks at a cell: whether it has to be flushed, and whether it may close. A drain waits for
@@ -203,5 +206,14 @@ class KeepCells(beam.PTransform):
     streams: Sequence[Stream]
 
     def expand(self, slices: beam.PCollection[KeyedBytes]) -> beam.PCollection[bytes]:
-        """Keeps state by cell, in the global window: no state goes before its cell is closed."""
+        """Keeps state by cell, in the global window: no state goes before its cell is closed.
+
+        Where workers share no disk (Dataflow), what waits does so in the runner's state, and streams send behind a
+        shuffle; else in files of the process, which is the only worker, and whose courier sends.
+        """
+        if self.run.spill is None:
+            kept = slices | "State" >> KeepInState(self.run, self.streams)
+            sent = kept.consignments | "SendStreams" >> SendStreams(self.run, self.streams)
+            buried = sent.dead | "BuryRefused" >> BuryDeadLetters(self.run)
+            return (kept.entries, sent.entries, buried) | "Groups" >> beam.Flatten()
         return slices | "Keep" >> beam.ParDo(_KeepCells(self.run, self.streams)).with_output_types(bytes)
