@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import document, rounds, seen_ids, webhook
+from benchmarks import document, live, rounds, seen_ids, webhook
 from benchmarks.feeds import BYTES_PER_RECORD
 from benchmarks.goals import Finding
 from benchmarks.measure import REPOSITORY, CommandError
@@ -28,6 +28,9 @@ BENCHMARKS: dict[str, Callable[[rounds.Bench], list[Finding]]] = {
 }
 """The benchmarks of a usual run, by the name that ``--only`` takes."""
 
+ASKED_FOR: dict[str, Callable[[rounds.Bench], list[Finding]]] = {"full": rounds.full, "live": live.live}
+"""Those of ``--full`` and ``--only``: one takes long, the other needs Prism and Java."""
+
 _SIZE_OF_RUN = 1.8
 """Disk of a feed, of its spill and of its results, over that of the feed: at most 1.73, seen every two seconds."""
 _SIMULATED, _PROCESSED = 30_000, 40_000
@@ -42,11 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def say(text: str) -> None:
         console.print(text, style="dim", markup=False, soft_wrap=True)
 
-    bench = rounds.Bench(given.directory.resolve(), given.records, given.rounds, say)
+    bench = rounds.Bench(
+        given.directory.resolve(), given.records, given.rounds, say, given.messages, given.rate, given.seconds
+    )
     chosen = dict(BENCHMARKS) | ({"full": rounds.full} if given.full else {})
     if given.only:
-        chosen = {name: (BENCHMARKS | {"full": rounds.full})[name] for name in given.only}
-    if not _announce(console, bench, "full" in chosen):
+        chosen = {name: (BENCHMARKS | ASKED_FOR)[name] for name in given.only}
+    if set(chosen) != {"live"} and not _announce(console, bench, "full" in chosen):
         return 1
     findings = {}
     try:
@@ -72,9 +77,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="How often each side runs (%(default)s).")
     parser.add_argument("--full", action="store_true", help="Also ten times the records.")
     parser.add_argument(
-        "--only", nargs="+", choices=[*BENCHMARKS, "full"], metavar="NAME",
-        help=f"Only these: {', '.join(BENCHMARKS)}, full.",
+        "--only", nargs="+", choices=[*BENCHMARKS, *ASKED_FOR], metavar="NAME",
+        help=f"Only these: {', '.join([*BENCHMARKS, *ASKED_FOR])}.",
     )  # fmt: skip
+    usual = rounds.Bench
+    parser.add_argument(
+        "--messages", type=int, default=usual.messages, metavar="N", help="live: its backlog (%(default)s)."
+    )
+    parser.add_argument(
+        "--rate", type=float, default=usual.rate, metavar="N", help="live: messages a second (%(default)g)."
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=usual.seconds, metavar="N", help="live: for so long (%(default)g)."
+    )
     parser.add_argument(
         "--directory", type=Path, default=REPOSITORY / "build" / "bench", metavar="DIR",
         help="Where feeds and outputs go (build/bench); feeds stay there for the next time.",
