@@ -181,12 +181,12 @@ class _Send(beam.DoFn):
         """A key that is touched for the first time: what an earlier job of the same name left in the spool is first."""
         lane = _Lane()
         name = f"{spool.DIRECTORY}/{one.stream}"
-        for file in sorted(listed_files(self._run.output, self._run.writer), key=lambda file: (file.hour, file.path)):
-            if file.table_or_stream == name:
-                old = of_spooled(file, self._run.output)
-                if old is not None and old.shard == one.shard:
-                    _add(waiting, lane, old)
-                    lane.taken_up.append(file.path)
+        files = [file for file in listed_files(self._run.output, self._run.writer) if file.table_or_stream == name]
+        for file in sorted(files, key=lambda file: (file.hour or 0, file.path)):
+            old = of_spooled(file, self._run.output)
+            if old is not None and old.shard == one.shard:
+                _add(waiting, lane, old)
+                lane.taken_up.append(file.path)
         return lane
 
     def _again(self, results: Sequence[_Result]) -> bool:
