@@ -23,7 +23,7 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 from apache_beam.runners.portability.prism_runner import PrismRunner
-from apache_beam.runners.runner import PipelineResult, PipelineState
+from apache_beam.runners.runner import PipelineState
 from rich.console import Console
 
 from pipelines.job import Build, Job, write_meta
@@ -121,7 +121,7 @@ def _work(place: Workplace, build: Build, prism: Prism, publisher: _Publisher, s
     options = live_options(place.job, prism.address)
     pipeline = beam.Pipeline(runner=PrismRunner(), options=options)
     build(pipeline, place.job)
-    result = _Result(pipeline.run())
+    result = _Result(pipeline)
     while not result.ended.wait(_LOOK):
         if stop.asked.is_set() and not place.desk.draining:
             place.desk.draining = True
@@ -156,17 +156,20 @@ def live_options(job: Job, address: str) -> PipelineOptions:
 
 
 class _Result:
-    """Waits for the result of a pipeline, in a thread of its own: signals find the main thread free."""
+    """Runs a pipeline and waits for its result, in a thread of its own: signals find the main thread free.
 
-    def __init__(self, result: PipelineResult):
+    Handing the pipeline over is part of it: Beam waits without end for a Prism that is gone.
+    """
+
+    def __init__(self, pipeline: beam.Pipeline):
         self.ended = threading.Event()
         self.state: str | None = None
         self.error: Exception | None = None
-        threading.Thread(target=self._wait, args=(result,), name="result", daemon=True).start()
+        threading.Thread(target=self._run, args=(pipeline,), name="result", daemon=True).start()
 
-    def _wait(self, result: PipelineResult) -> None:
+    def _run(self, pipeline: beam.Pipeline) -> None:
         try:
-            self.state = result.wait_until_finish()
+            self.state = pipeline.run().wait_until_finish()
         except Exception as error:  # noqa: BLE001 - raised again, with its cause, by the main thread
             self.error = error
         finally:
