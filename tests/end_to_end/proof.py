@@ -102,7 +102,9 @@ def _parquet(directory: Path) -> Iterator[Row]:
     if not any(directory.rglob("*.parquet")):
         return
     with duckdb.connect() as connection:
-        found = connection.sql(f"SELECT * FROM read_parquet('{directory}/**/*.parquet', union_by_name = true)")
+        found = connection.sql(
+            f"SELECT * FROM read_parquet('{directory}/**/*.parquet', union_by_name = true, hive_partitioning = false)"
+        )
         for row in found.fetchall():
             yield dict(zip(found.columns, row, strict=True))
 
@@ -140,6 +142,8 @@ def aggregates(output: Path, table: str, where: str = "true") -> list[str]:
     """An aggregate table of a warehouse, its partial sums added up."""
     with duckdb.connect() as connection:
         glob = f"{output}/warehouse/{table}/**/*.parquet"
-        found = connection.sql(f"SELECT * FROM read_parquet('{glob}', union_by_name = true) WHERE {where}")
+        found = connection.sql(
+            f"SELECT * FROM read_parquet('{glob}', union_by_name = true, hive_partitioning = false) WHERE {where}"
+        )
         found_rows = [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
     return summed(without_lineage(found_rows), table)
