@@ -23,6 +23,8 @@ from transforms.gather.cells import Cell
 from transforms.keep.closing import closes_at
 from transforms.ledger.counts import (
     COUNT_SUMS,
+    DEAD,
+    FEED,
     Count,
     Entry,
     FileEntry,
@@ -54,6 +56,7 @@ class _State(msgspec.Struct):
       cells: cells that are open, and when something new last came, in seconds since 1970.
       open: what is committed of segments that are not done.
       parts: how many parts these have, where that is known.
+      held: entries of theirs that count once they are done: what was not decoded, and its files.
       done: segments that are done and that the journal may give back.
     """
 
@@ -66,6 +69,7 @@ class _State(msgspec.Struct):
     cells: dict[int, float] = msgspec.field(default_factory=dict)
     open: dict[int, list[Key]] = msgspec.field(default_factory=dict)
     parts: dict[int, int] = msgspec.field(default_factory=dict)
+    held: dict[int, list[Entry]] = msgspec.field(default_factory=dict)
     done: set[int] = msgspec.field(default_factory=set)
 
 
@@ -259,22 +263,38 @@ class Books:
         return segment not in self._state.done and group.key not in self._state.open.get(segment, ())
 
     def _apply(self, group: Group) -> None:
-        for entry in group.entries:
-            self._add(entry)
         step, segment, _, _ = group.key
+        for entry in group.entries if step not in (FEED, DEAD) else ():
+            self._add(entry)
         if step in ("flush", "compact"):
             cell, pane = group.key[1:3]
             self._state.panes[cell] = max(self._state.panes.get(cell, -1), pane)
         if step in ("flush", "deliver", "compact"):
             return
+        self._hold(group)
         self._state.open.setdefault(segment, []).append(group.key)
         if group.parts is not None:
             # The group itself is one of the parts.
             self._state.parts[segment] = self._state.parts.get(segment, 0) + group.parts + 1
         if len(self._state.open[segment]) == self._state.parts.get(segment):
             del self._state.open[segment], self._state.parts[segment]
+            for entry in self._state.held.pop(segment, ()):
+                self._add(entry)
             self._state.done.add(segment)
             self._finished.append(segment)
+
+    def _hold(self, group: Group) -> None:
+        """Of a segment that is not done, as many records count as decoded as their cells have received, and none as a
+        dead letter: at any moment what is published adds up.
+        """
+        held = self._state.held.setdefault(group.key[1], [])
+        if group.key[0] in (FEED, DEAD):
+            held.extend(group.entries)
+            return
+        for entry in group.entries:
+            if isinstance(entry, Count) and entry.stage == "cell":
+                self._add(Count("feed", entry.feed, received=entry.received, decoded=entry.received))
+                held.append(Count("feed", entry.feed, received=-entry.received, decoded=-entry.received))
 
     def _add(self, entry: Entry) -> None:
         state = self._state

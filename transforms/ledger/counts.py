@@ -93,6 +93,9 @@ Entry = Count | FileEntry | InputEntry | StreamError | Kept | Flushed | Unlisted
 FEED = "feed"
 """Step of the groups that say how many parts a block has."""
 
+DEAD = "dead"
+"""Step of the groups of a block's dead letters."""
+
 Key = tuple[str, int, int, int]
 """What a group of entries belongs to: a step's name, and numbers that name the same work in every attempt at it."""
 

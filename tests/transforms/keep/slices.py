@@ -58,7 +58,7 @@ def slice_of(cell: Cell, ids: Sequence[int], **changes: Any) -> pa.RecordBatch:
 def run_in(directory: Path, **live: float) -> Run:
     """A run of a live job, in a directory."""
     how = Live((), str(directory / ".live" / "w"), **live)
-    return Run(str(directory / "output"), "w", live=how)
+    return Run(str(directory / "output"), "w", spill=str(directory / "spill"), live=how)
 
 
 def sums(entries: Sequence[Entry], stage: str, stream: str | None = None) -> dict[str, int]:

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from transforms.ledger.counts import (
     COUNT_SUMS,
     FEED,
     Count,
+    Entry,
     FileEntry,
     Flushed,
     Group,
@@ -41,7 +43,8 @@ def groups_of(segment: int) -> list[Group]:
     """The groups of a segment: what its feed brought, slices, and dead letters."""
     slices = segment % 4
     received = InputEntry("events", "s", 10, segment, segment, segment + 1)
-    feed = Group((FEED, segment, 0, 0), [Count("feed", "events", received=10), received], parts=slices + segment % 2)
+    count = Count("feed", "events", received=10, empty=10 - 3 * slices, decoded=3 * slices)
+    feed = Group((FEED, segment, 0, 0), [count, received], parts=slices + segment % 2)
     return [
         feed,
         *[slice_group(segment, number) for number in range(slices)],
@@ -84,12 +87,28 @@ class Model:
         self.files: dict[str, FileEntry] = {}
         self.kept: dict[int, Kept] = {}
         self.inputs = 0
+        self.held: dict[int, list[Entry]] = {}
         for group in groups:
             self.take(group)
 
     def take(self, group: Group) -> None:
+        """Takes a group; what a segment was not decoded to counts when the segment is done."""
         self.keys.add(group.key)
-        for entry in group.entries:
+        step, segment, _, _ = group.key
+        held = self.held.setdefault(segment, [])
+        if step in (FEED, "dead"):
+            held += group.entries
+        else:
+            self.count(group.entries)
+        for entry in group.entries if step == "slice" else ():
+            if isinstance(entry, Count) and entry.stage == "cell":
+                self.count([Count("feed", entry.feed, received=entry.received, decoded=entry.received)])
+                held.append(Count("feed", entry.feed, received=-entry.received, decoded=-entry.received))
+        if step in (FEED, "dead", "slice") and self.is_done(segment):
+            self.count(self.held.pop(segment))
+
+    def count(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
             if isinstance(entry, Count):
                 key = tuple(getattr(entry, name) for name in COUNT_KEY)
                 self.counts.update({(*key, name): getattr(entry, name) for name in COUNT_SUMS})
@@ -114,6 +133,8 @@ class Model:
             key = tuple(getattr(count, name) for name in COUNT_KEY)
             sums.update({(*key, name): getattr(count, name) for name in COUNT_SUMS})
         assert sums == self.counts
+        received = sum(count.received for count in books.counts if count.stage == "cell")
+        assert sum(count.decoded for count in books.counts if count.stage == "feed") == received
         assert books.files == list(self.files.values())
         assert books.kept(CELLS[0].number) == sorted(self.kept.values(), key=lambda kept: kept.number)
         assert sum(entry.records for entry in books.entries if isinstance(entry, InputEntry)) == self.inputs
