@@ -38,6 +38,9 @@ MOST_MESSAGES = 20_000
 LINGER = 0.05
 """Seconds that a gathering waits for more behind its first message: a bundle costs about as much, whatever its size."""
 
+BUSY_SEGMENTS, BUSY_LINGER = 8, 0.25
+"""Segments under way from which on a gathering waits so long: behind them its records would wait anyway."""
+
 _IDLE = 1.0
 """Seconds that a gathering waits for its first message: bundles without output cost as well."""
 
@@ -107,7 +110,7 @@ class _Source:
             if self._is_full():
                 time.sleep(_LOOK)
                 continue
-            received = self._subscriber.take(MOST_MESSAGES, BLOCK_BYTES, _LOOK, LINGER)
+            received = self._subscriber.take(MOST_MESSAGES, BLOCK_BYTES, _LOOK, self._linger)
             if received:
                 count(len(received))
                 yield from self._keep(received)
@@ -134,6 +137,11 @@ class _Source:
     def _is_full(self) -> bool:
         segments, size = self._journal.unfinished
         return segments >= UNFINISHED_SEGMENTS or size >= UNFINISHED_BYTES
+
+    @property
+    def _linger(self) -> float:
+        segments, _ = self._journal.unfinished
+        return LINGER if segments < BUSY_SEGMENTS else BUSY_LINGER
 
     def _keep(self, received: Sequence[Received]) -> Iterator[Block]:
         """Blocks of messages, which are acknowledged when all blocks are in the journal."""
