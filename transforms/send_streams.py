@@ -66,6 +66,7 @@ class _Lane(msgspec.Struct, array_like=True):
     due: float = 0.0
     attempts: int = 0
     taken_up: list[str] = []
+    ended: bool = False
 
 
 _encoder, _lanes = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(_Lane)
@@ -140,7 +141,7 @@ class _Send(beam.DoFn):
         left, results = self._deliver(waiting, lane)
         for result in results:
             yield from self._reported(result)
-        if self._again(results):
+        if self._again(results) and not lane.ended:
             pause = 0.0
             if any(result.failure is not None for result in results):
                 pause = _pause(lane, results)
@@ -158,6 +159,7 @@ class _Send(beam.DoFn):
     ) -> Iterator[object]:
         """The job is drained: delivers what can be delivered, and leaves the rest in the spool."""
         lane = _lanes.decode(state.read())
+        lane.ended = True  # a timer that is under way must not set itself again: the drain would wait for it
         if lane.due:
             due.clear()
             lane.due = 0.0
