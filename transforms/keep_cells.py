@@ -8,25 +8,23 @@ that comes later its ids are read back from the warehouse.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.coders import BytesCoder
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.timeutil import TimeDomain
-from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
+from apache_beam.transforms.userstate import TimerSpec, on_timer
 
 from schemas.records import FEEDS, HOUR, ID_COLUMN, RECORD_SCHEMAS
 from schemas.streams import Stream
 from schemas.tables import TABLES
 from transforms.bury_dead_letters import BuryDeadLetters
 from transforms.deduplicate.committed import CommittedIds, bucket_of, read_parquet
-from transforms.deduplicate.seen import SeenIds
 from transforms.deliver import storage
 from transforms.gather.cells import Cell, column_int64, record_times
 from transforms.gather.claims import batch_of, place_of
@@ -51,8 +49,14 @@ _AHEAD = 3_600_000_000
 
 
 class _KeepCells(beam.DoFn):
-    IDS = BagStateSpec("ids", BytesCoder())
-    TOKEN = ReadModifyWriteStateSpec("token", BytesCoder())
+    """Keeps the ids of open cells in the process, which is the only worker and ends together with Prism: what is not
+    committed then comes again from the journal, and what is committed is read back.
+
+    A cell is worked on under its lock. Prism means to work on a key in one bundle at a time, but when it splits a slow
+    bundle it sets the keys of what it takes away free, though earlier elements of theirs are still under way
+    (`splitBundle` in its element manager, 2.77).
+    """
+
     TICK = TimerSpec("tick", TimeDomain.REAL_TIME)
 
     def __init__(self, run: Run, streams: Sequence[Stream]):
@@ -66,61 +70,42 @@ class _KeepCells(beam.DoFn):
     def teardown(self) -> None:
         self._flushes.close()
 
-    def process(
-        self,
-        element: KeyedBytes,
-        ids: Any = beam.DoFn.StateParam(IDS),
-        token: Any = beam.DoFn.StateParam(TOKEN),
-        tick: Any = beam.DoFn.TimerParam(TICK),
-    ) -> Iterator[bytes]:
+    def process(self, element: KeyedBytes, tick: Any = beam.DoFn.TimerParam(TICK)) -> Iterator[bytes]:
         number, claim = element
         cell = Cell.of_number(number)
-        known = self._opened(cell, token.read(), ids)
-        known.last = self._desk.clock()
         batch = batch_of(claim, RECORD_SCHEMAS[cell.kind])
-        pane = self._desk.books.next_pane(number)
-        entries, keep = self._arrivals.take(cell, pane, batch, known.seen)
-        if keep.any():
-            new = column_int64(batch.column(ID_COLUMN[cell.kind]))[keep]
-            known.seen.add(new)
-            ids.add(new.tobytes())
-            # Random, not a counter: two attempts could share a number with different ids.
-            known.token = os.urandom(8)
-            token.write(known.token)
-            known.newest = pane
-            if known.due is None:
-                known.due = known.last + self._live.aggregate_every
-            self._count_ahead(cell, batch, keep, known.last)
-        # While the job drains, who launched it flushes what is left.
-        if not known.ticking and not self._desk.draining:
-            self._set(tick, known)
+        with self._opened(cell) as known:
+            known.last = self._desk.clock()
+            pane = self._desk.books.next_pane(number)
+            entries, keep = self._arrivals.take(cell, pane, batch, known.seen)
+            if keep.any():
+                known.seen.add(column_int64(batch.column(ID_COLUMN[cell.kind]))[keep])
+                known.newest = pane
+                if known.due is None:
+                    known.due = known.last + self._live.aggregate_every
+                self._count_ahead(cell, batch, keep, known.last)
+            # While the job drains, who launched it flushes what is left.
+            if not known.ticking and not self._desk.draining:
+                self._set(tick, known)
         yield encode_group(Group(("slice", *place_of(claim)), entries))
 
     @on_timer(TICK)
-    def on_tick(
-        self,
-        number: Any = beam.DoFn.KeyParam,
-        ids: Any = beam.DoFn.StateParam(IDS),
-        token: Any = beam.DoFn.StateParam(TOKEN),
-        tick: Any = beam.DoFn.TimerParam(TICK),
-    ) -> None:
+    def on_tick(self, number: Any = beam.DoFn.KeyParam, tick: Any = beam.DoFn.TimerParam(TICK)) -> None:
         books, now = self._desk.books, self._desk.clock()
-        known = self._opened(Cell.of_number(number), token.read(), ids)
-        known.ticking = False
-        if self._desk.draining or (known.due is not None and now >= known.due):
-            known.due = None if self._flush(number, known.newest) else now
-        if self._desk.draining:
-            return
-        if known.due is None and books.kept(number):
-            known.due = now  # a slice that has come into the books behind a later one
-        closes = closes_at(Cell.of_number(number), known.last, self._live.close_after)
-        if known.due is None and now >= closes and not books.kept(number):
-            # What comes later finds the ids in the warehouse.
-            ids.clear()
-            token.clear()
-            del self._desk.cells[number]
-            return
-        self._set(tick, known)
+        with self._opened(Cell.of_number(number)) as known:
+            known.ticking = False
+            if self._desk.draining or (known.due is not None and now >= known.due):
+                known.due = None if self._flush(number, known.newest) else now
+            if self._desk.draining:
+                return
+            if known.due is None and books.kept(number):
+                known.due = now  # a slice that has come into the books behind a later one
+            closes = closes_at(Cell.of_number(number), known.last, self._live.close_after)
+            if known.due is None and now >= closes and not books.kept(number):
+                # What comes later finds the ids in the warehouse.
+                self._desk.close_cell(number)
+                return
+            self._set(tick, known)
 
     @property
     def _live(self) -> Live:
@@ -149,16 +134,19 @@ class _KeepCells(beam.DoFn):
             Metrics.counter("cells", "records_ahead").inc(ahead)
             self._desk.count_ahead(ahead)
 
-    def _opened(self, cell: Cell, token: bytes | None, bag: Any) -> OpenCell:
-        """What is held of a cell: in this process, if it is of the state as it is, else read again."""
-        known = self._desk.cells.get(cell.number)
-        if known is not None and known.token == (token or b""):
-            return known
-        seen = SeenIds()
-        ids = [self._committed(cell), *(np.frombuffer(piece, np.int64) for piece in bag.read())]
-        seen.add(np.unique(np.concatenate(ids)))
-        known = self._desk.cells[cell.number] = OpenCell(token or b"", seen, self._desk.clock())
-        return known
+    @contextmanager
+    def _opened(self, cell: Cell) -> Iterator[OpenCell]:
+        """What is held of a cell, for nobody else meanwhile; read from the warehouse where nothing is held yet."""
+        while True:
+            known = self._desk.open_cell(cell.number)
+            with known.lock:
+                if known.closed:
+                    continue  # while this one waited for it
+                if not known.loaded:
+                    known.seen.add(np.unique(self._committed(cell)))
+                    known.loaded = True
+                yield known
+                return
 
     def _committed(self, cell: Cell) -> np.ndarray:
         """Ids of the cell that are in the warehouse, of any writer, or kept for it."""

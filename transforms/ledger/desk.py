@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transforms.deduplicate.seen import SeenIds
 from transforms.ledger.books import Books
@@ -19,20 +19,24 @@ class OpenCell:
     """What this process holds of a cell that is open.
 
     Attributes:
-      token: names the state that the ids are of.
-      seen: its ids.
       last: when something last came (seconds since 1970).
       due: when it has to be flushed; None while there is nothing new.
       newest: number of the last slice with something new.
       ticking: whether its timer is set.
+      seen: its ids.
+      loaded: whether these are there that were committed before.
+      closed: whether it is open no more.
+      lock: held by whoever works on it.
     """
 
-    token: bytes
-    seen: SeenIds
     last: float
     due: float | None = None
     newest: int = -1
     ticking: bool = False
+    seen: SeenIds = field(default_factory=SeenIds)
+    loaded: bool = False
+    closed: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Desk:
@@ -42,7 +46,7 @@ class Desk:
       books: its books.
       journal: what was received and does not count yet; a job that reads no subscription has none.
       subscribers: who reads the subscriptions, by their full names.
-      cells: the open cells, by number. The runner works on a cell in one thread at a time.
+      cells: the open cells, by number.
       draining: whether the job is about to stop: cells are flushed at their next look.
       ahead: records that were kept though their time lay more than an hour ahead.
       clock: seconds since 1970.
@@ -60,6 +64,18 @@ class Desk:
     def ids(self) -> dict[int, int]:
         """How many ids are held to know duplicates by, by the number of their cell."""
         return {number: len(cell.seen) for number, cell in list(self.cells.items())}
+
+    def open_cell(self, number: int) -> OpenCell:
+        """What is held of a cell; whoever works on it holds its lock."""
+        with self._lock:
+            if number not in self.cells:
+                self.cells[number] = OpenCell(self.clock())
+            return self.cells[number]
+
+    def close_cell(self, number: int) -> None:
+        """Forgets a cell, whose lock the caller holds."""
+        with self._lock:
+            self.cells.pop(number).closed = True
 
     def count_ahead(self, records: int) -> None:
         """Counts records whose time lies more than an hour ahead."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,38 +28,6 @@ CLOSE_AFTER, EVERY = 7200.0, 30.0
 END = (START + HOUR) / 1_000_000
 
 
-class Bag:
-    """State of a bag of bytes, and of one value: what Beam gives, and counts of reads."""
-
-    def __init__(self) -> None:
-        self.values: list[bytes] = []
-        self.reads = 0
-
-    def add(self, value: bytes) -> None:
-        self.values.append(value)
-
-    def read(self) -> Iterator[bytes]:
-        self.reads += 1
-        return iter(list(self.values))
-
-    def clear(self) -> None:
-        self.values.clear()
-
-
-class Value:
-    def __init__(self) -> None:
-        self.value: bytes | None = None
-
-    def read(self) -> bytes | None:
-        return self.value
-
-    def write(self, value: bytes) -> None:
-        self.value = value
-
-    def clear(self) -> None:
-        self.value = None
-
-
 class Timer:
     """A timer: setting it again replaces the time."""
 
@@ -76,7 +46,7 @@ class Worker:
         self.books = Books(Path(run.output).parent / "books", close_after=CLOSE_AFTER, clock=lambda: self.now)
         self.desk = open_desk(run, self.books)
         self.desk.clock = lambda: self.now
-        self.ids, self.token, self.timer = Bag(), Value(), Timer()
+        self.timer = Timer()
         self.segment = 0
         self.ticks = 0
         self.made = self.another()
@@ -92,7 +62,7 @@ class Worker:
         with Spill(None, self.segment, 0) as spill:
             claim = spill.deposit(slice_of(self.cell, ids))
         made = do or self.made
-        groups = list(map(decode_group, made.process((self.cell.number, claim), self.ids, self.token, self.timer)))
+        groups = list(map(decode_group, made.process((self.cell.number, claim), self.timer)))
         if not late_commit:
             self.commit(groups)
         return groups
@@ -106,7 +76,7 @@ class Worker:
         while self.timer.at is not None and self.timer.at <= now:
             self.now, self.timer.at = max(self.now, self.timer.at), None
             self.ticks += 1
-            self.made.on_tick(self.cell.number, self.ids, self.token, self.timer)
+            self.made.on_tick(self.cell.number, self.timer)
         self.now = now
 
     def publish(self) -> None:
@@ -168,39 +138,52 @@ def test_all_instances_of_a_process_share_the_ids_and_read_them_once(run: Run) -
     for number in range(10):
         worker.arrive([number, 0, 100], other if number % 2 else None)
     assert worker.delivered == (11, 19)
-    assert worker.ids.reads == 1
 
 
-def test_a_cell_of_duplicates_only_is_read_once(run: Run) -> None:
+def test_two_bundles_of_a_cell_at_once_keep_a_record_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it happens on Prism, which splits a bundle and goes on with the same key elsewhere."""
+    worker = Worker(run)
+    take = worker.made._arrivals.take
+
+    def slow(*given: Any) -> Any:
+        found = take(*given)
+        time.sleep(0.05)  # between looking whether an id is known and remembering it
+        return found
+
+    monkeypatch.setattr(worker.made._arrivals, "take", slow)
+    claims = []
+    for segment in range(8):
+        with Spill(None, segment, 0) as spill:
+            claims.append(spill.deposit(slice_of(USAGE, [1, 2, 10 + segment])))
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda claim: list(worker.made.process((USAGE.number, claim), worker.timer)), claims)
+    for groups in found:
+        worker.commit(list(map(decode_group, groups)))
+    assert worker.delivered == (10, 14)
+
+
+def test_a_cell_of_duplicates_only_is_read_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Worker(run)
     worker.arrive([1, 2])
     worker.go_to(worker.now + EVERY + 1)
     worker.publish()
-    worker.desk.cells.clear()
-    worker.ids, worker.token = Bag(), Value()  # a new process
+    worker.desk.cells.clear()  # a new process
+    reads: list[str] = []
+    read = keep_cells.read_parquet
+    monkeypatch.setattr(keep_cells, "read_parquet", lambda path, names: reads.append(path) or read(path, names))
     for _ in range(5):
         worker.arrive([1, 2])
-    assert worker.ids.reads == 1 and worker.ids.values == [] and worker.token.value is None
+    assert len(reads) == 1
     assert worker.delivered == (2, 10)
-
-
-def test_what_a_bundle_that_failed_has_added_is_forgotten(run: Run) -> None:
-    worker = Worker(run)
-    worker.arrive([1])
-    bag, token = list(worker.ids.values), worker.token.value
-    worker.arrive([2], late_commit=True)
-    worker.ids.values, worker.token.value = bag, token  # the runner takes the bundle's state back, and tries again
-    worker.arrive([2])
-    assert worker.delivered == (2, 0)
 
 
 def test_a_cell_closes_and_a_late_record_finds_its_ids_in_the_warehouse(run: Run) -> None:
     worker = Worker(run)
     worker.arrive([1, 2, 3])
     worker.go_to(END + CLOSE_AFTER - 1)
-    assert worker.desk.ids == {USAGE.number: 3} and worker.token.value is not None and not worker.is_final
+    assert worker.desk.ids == {USAGE.number: 3} and not worker.is_final
     worker.go_to(END + CLOSE_AFTER + 2)
-    assert worker.desk.ids == {} and worker.token.value is None and worker.ids.values == [] and worker.timer.at is None
+    assert worker.desk.ids == {} and worker.timer.at is None
     assert worker.is_final
     worker.go_to(END + CLOSE_AFTER + 86_400)
     worker.arrive([2, 4])
@@ -255,9 +238,7 @@ def test_records_more_than_an_hour_ahead_are_kept_and_counted_apart(run: Run, mo
     with Spill(None, 1, 0) as spill:
         claims = [spill.deposit(batch(1, lines)), spill.deposit(batch(1, lines))]
     for claim in claims:
-        worker.commit(
-            list(map(decode_group, worker.made.process((USAGE.number, claim), worker.ids, worker.token, worker.timer)))
-        )
+        worker.commit(list(map(decode_group, worker.made.process((USAGE.number, claim), worker.timer))))
     assert sum(metric) == 2
     assert worker.desk.ahead == 2  # of 31 and 59 minutes past: now it is half past, an hour before; copies do not count
     assert worker.delivered == (5, 5)
