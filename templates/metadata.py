@@ -55,8 +55,9 @@ PARAMETERS: dict[str, Parameter] = {
 }
 """The options for which there is more to say, by name."""
 
-LOCAL = frozenset({"no_report", "processes"})
-"""Options of a local run, which mean nothing on Dataflow and are no parameters."""
+LOCAL = frozenset({"no_preflight", "no_report", "processes"})
+"""Options that are no parameters: of a local run, or flags, since a parameter has a value. On Dataflow a destination
+that cannot be reached before the job is found by `data-streamer test`, and by the job."""
 
 
 def template_metadata(options: type[Any], name: str, description: str, streaming: bool = False) -> dict[str, Any]:
