@@ -59,14 +59,14 @@ FORMS = {
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 def test_forms_of_payloads(form: str, packed: bool) -> None:
     payload, items = FORMS[form]
-    block = block_of(gzip.compress(payload) if packed else payload)
+    block = block_of(gzip.compress(payload, mtime=0) if packed else payload)
     assert (block.items, block.empty, block.faults) == (items, 0, [])
     assert (block.feed, block.path, block.ingest_time, block.header) == (0, SOURCE, 1_000, None)
     assert block.offsets.tolist() == list(range(len(items)))
 
 
 @pytest.mark.parametrize(
-    "payload", [b"", b" \r\n\t", b"[]", b"\xef\xbb\xbf", gzip.compress(b""), gzip.compress(b"[ ]")]
+    "payload", [b"", b" \r\n\t", b"[]", b"\xef\xbb\xbf", gzip.compress(b"", mtime=0), gzip.compress(b"[ ]", mtime=0)]
 )
 def test_an_empty_payload_is_an_empty_line(payload: bytes) -> None:
     block = block_of(ONE, payload, TWO)
@@ -78,12 +78,12 @@ def test_no_messages_no_block() -> None:
 
 
 def test_gzip_of_several_members() -> None:
-    assert block_of(gzip.compress(ONE + b"\n") + gzip.compress(TWO)).items == [ONE, TWO]
+    assert block_of(gzip.compress(ONE + b"\n", mtime=0) + gzip.compress(TWO, mtime=0)).items == [ONE, TWO]
 
 
 def test_gzip_that_is_cut_anywhere_gives_what_is_readable_and_a_fault() -> None:
     records = [record(number, text=str(number * 7919)) for number in range(200)]
-    whole = gzip.compress(b"\n".join(records))
+    whole = gzip.compress(b"\n".join(records), mtime=0)
     most = 0
     for size in range(2, len(whole)):
         block = block_of(whole[:size])
@@ -110,16 +110,16 @@ def test_gzip_that_is_damaged() -> None:
 def test_a_long_gzip_payload_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_AT_ONCE", 100)
     records = [record(number) for number in range(50)]
-    assert block_of(gzip.compress(b"\n".join(records))).items == records
-    assert block_of(gzip.compress(b"[" + b",".join(records) + b"]")).items == records
-    assert block_of(gzip.compress(b" " * 1_000)).empty == 1
+    assert block_of(gzip.compress(b"\n".join(records), mtime=0)).items == records
+    assert block_of(gzip.compress(b"[" + b",".join(records) + b"]", mtime=0)).items == records
+    assert block_of(gzip.compress(b" " * 1_000, mtime=0)).empty == 1
 
 
 def test_blocks_are_of_limited_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK_BYTES", 2_000)
     monkeypatch.setattr(module, "MOST_ITEMS", 30)
     records = [record(number) for number in range(100)]
-    payloads = [*records[:20], gzip.compress(b"\n".join(records[20:90])), b"", *records[90:]]
+    payloads = [*records[:20], gzip.compress(b"\n".join(records[20:90]), mtime=0), b"", *records[90:]]
     blocks = blocks_of(*payloads)
     assert [item for block in blocks for item in block.items] == records
     assert sum(block.empty for block in blocks) == 1
@@ -133,7 +133,7 @@ def test_blocks_are_of_limited_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_payload_of_very_many_items_unpacks_into_several_blocks() -> None:
-    payload = gzip.compress(b"[" + b"1," * 299_999 + b"1]")
+    payload = gzip.compress(b"[" + b"1," * 299_999 + b"1]", mtime=0)
     assert len(payload) < 10_000
     blocks = blocks_of(payload)
     assert sum(len(block.items) for block in blocks) == 300_000
@@ -141,7 +141,7 @@ def test_a_payload_of_very_many_items_unpacks_into_several_blocks() -> None:
 
 
 def test_a_record_that_is_too_large_is_a_fault() -> None:
-    block = block_of(gzip.compress(b'{"id":1,"text":"' + b"x" * (17 << 20) + b'"}\n' + ONE))
+    block = block_of(gzip.compress(b'{"id":1,"text":"' + b"x" * (17 << 20) + b'"}\n' + ONE, mtime=0))
     assert block.items == [ONE]
     assert [(fault.reason, fault.byte_offset) for fault in block.faults] == [("too_large", 1)]
 
