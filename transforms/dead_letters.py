@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
 
 from schemas.records import FEEDS
 from schemas.tables import DEAD_LETTERS, SCHEMA_VERSION
@@ -201,6 +200,8 @@ def _identity(letter: DeadLetter, sha256: str | None) -> str:
 
 def _store(payload: bytes, dead_dir: str, sha256: str) -> None:
     """Writes one long payload; a local file appears whole or not at all."""
+    from apache_beam.io.filesystems import FileSystems  # slow to import, and seldom needed
+
     path = FileSystems.join(dead_dir, sha256)
     if "://" in dead_dir:
         with FileSystems.create(path) as handle:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import subprocess
 import sys
 from pathlib import Path
@@ -31,9 +32,10 @@ def test_every_command_has_help(name: str, call: Call) -> None:
 
 def test_each_module_holds_its_command() -> None:
     modules = {path.stem for path in (ROOT / "pipelines" / "commands").glob("*.py")} - {"__init__", "errors", "trace"}
-    assert modules == set(COMMANDS)
-    for name in COMMANDS:
-        assert importlib.import_module(f"pipelines.commands.{name}").command is cli.get_command(None, name)  # type: ignore[arg-type]
+    named = {f"{name}_" if keyword.iskeyword(name) else name: name for name in COMMANDS}
+    assert modules == set(named)
+    for module, name in named.items():
+        assert importlib.import_module(f"pipelines.commands.{module}").command is cli.get_command(None, name)  # type: ignore[arg-type]
 
 
 def test_version(call: Call) -> None:
