@@ -7,6 +7,7 @@ holds its number among them, and the columns are taken from few values.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
@@ -37,17 +38,27 @@ class SharedField:
             self._numbers[text] = self._number(text)
         return np.fromiter(map(self._numbers.__getitem__, texts), np.int32, len(texts))
 
+    def accepts(self, content: Raw) -> bool:
+        """Whether a JSON text is as documented; keeps nothing."""
+        try:
+            self._decoded(bytes(content))
+        except _REFUSALS:
+            return False
+        return True
+
     def _number(self, text: bytes) -> int:
-        value = None
-        if text not in _ABSENT:
-            try:
-                value = self._decoder.decode(text)
-            except _REFUSALS:
-                return _REFUSED
-        elif self._needed:
+        try:
+            self.objects.append(self._decoded(text))
+        except _REFUSALS:
             return _REFUSED
-        self.objects.append(value)
         return len(self.objects) - 1
+
+    def _decoded(self, text: bytes) -> Struct | None:
+        if text not in _ABSENT:
+            return self._decoder.decode(text)
+        if self._needed:
+            raise msgspec.ValidationError("missing")
+        return None
 
 
 class Shared:
@@ -62,6 +73,16 @@ class Shared:
         """A row per field, a column per struct: numbers of its objects; below 0 where one is not as documented."""
         rows = [field.numbers(_contents(structs, name)) for name, field in self.fields.items()]
         return np.array(rows, np.int32).reshape(len(self.fields), len(structs))
+
+
+def is_documented(kind: int, struct: Struct) -> bool:
+    """Whether the shared objects of a strictly decoded record, which are still JSON, are as documented too."""
+    return all(field.accepts(getattr(struct, name)) for name, field in _checks(kind).items())
+
+
+@cache
+def _checks(kind: int) -> dict[str, SharedField]:
+    return Shared(kind).fields
 
 
 def _contents(structs: Sequence[Any], name: str) -> list[Raw]:

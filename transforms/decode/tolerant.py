@@ -23,6 +23,7 @@ from transforms.decode.diagnose import check_depth, check_text, diagnose, repair
 from transforms.decode.faults import Fault
 from transforms.decode.leaves import read_object
 from transforms.decode.number_texts import take_number_texts
+from transforms.decode.shared import is_documented
 from transforms.decode.structs import KINDS, MARKERS, OPEN, STRICT, fields
 
 _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
@@ -48,7 +49,9 @@ def take_json(feed: int, line: bytes) -> Taken:
     """
     other = 1 - feed
     try:
-        return Taken(other, STRICT[other].decode(line))
+        struct = STRICT[other].decode(line)
+        if is_documented(other, struct):
+            return Taken(other, struct)
     except _REFUSALS:
         pass  # the usual case: it is of this feed's kind
     check_text(line)

@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from transforms.dead_letters import DeadLetter
@@ -48,7 +48,13 @@ LINES = st.one_of(
 )
 
 
+def _of_the_other_kind(member: bytes) -> list[bytes]:
+    return [b'{"id": 0, "timestamp": "2026-10-27T15:17:23Z", "event_type": {"id": 1}, ' + member + b"}"]
+
+
 @given(st.integers(0, 1), st.lists(LINES, max_size=6))
+@example(1, _of_the_other_kind(b'"event_source": []') + _of_the_other_kind(b'"event_source": {}'))
+@example(1, _of_the_other_kind(b'"organisation": 5'))
 def test_each_line_is_one_record_dead_letter_or_empty_line(feed, lines):
     decoded = decode_block(RawBlock(feed, "f", 0, "lines", None, lines, np.arange(len(lines))))
     seen = [fault.byte_offset for fault in decoded.faults]
