@@ -92,7 +92,7 @@ test: $(VENV)/.dev  ## run every test
 
 .PHONY: test-fast
 test-fast: $(VENV)/.dev  ## run the tests of the inner loop (under 3 minutes)
-	@$(PYTEST) -m "not slow"
+	@$(PYTEST) -m "not slow" --hypothesis-profile=quick
 
 .PHONY: test-destinations
 test-destinations: $(VENV)/.dev  ## run the contract and the faults of all destinations, against their servers (part of test)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,10 @@ from warehouse.remote import local_copy
 BUCKET = "acme-iot"
 PLACES = {"source_file", "ingest_time", "id", "published_time"}
 """Columns that name the input file, or when it was written."""
+
+
+_HOUR = re.compile(rb"2026-\d\d-\d\d[T ](\d\d):")
+_HOURS = {b"22", b"23", b"00", b"01"}
 
 
 class Store:
@@ -89,11 +95,23 @@ def streams(partner: str, state: str = "running") -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two days of a small feed with all that reads back from it: duplicates, conflicts, dead letters."""
+    """The hours about a midnight of a small feed with all that reads back from it: duplicates, conflicts, dead letters.
+
+    Few hours: a store takes much longer for an object than for its records.
+    """
     directory = tmp_path_factory.mktemp("feed")
     runs.feed(
-        directory, devices=8, days=2, seed=5, duplicates=0.05, conflicts=0.02, malformed=0.02, late=0.1, shuffled=0.5
+        directory, devices=40, days=2, seed=5, duplicates=0.05, conflicts=0.02, malformed=0.02, late=0.1, shuffled=0.5
     )
+    for path in directory.glob("*/*/*"):
+        if path.name.startswith("rest"):  # arrays over many lines
+            path.unlink()
+            continue
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rb") as file:
+            lines = [line for line in file if (time := _HOUR.search(line)) is None or time[1] in _HOURS]
+        with opened(path, "wb") as file:
+            file.writelines(lines)
     return directory
 
 
@@ -265,9 +283,9 @@ def test_a_paused_stream_waits_in_the_store_and_is_delivered(cloud_storage: Stor
 
 @pytest.mark.slow
 def test_s3(bucket_url: str, feed: Path, tmp_path: Path) -> None:
-    """Two hours only: Beam makes a client of S3 for every object, which takes longer than the object."""
+    """One hour only: Beam makes a client of S3 for every object, which takes longer than the object."""
     lines = [line for path in sorted(feed.glob("events/*/*")) for line in path.read_bytes().splitlines()]
-    events = jobs.write_lines(tmp_path / "events.json", [line for line in lines if b"2026-10-01T10:" in line])
+    events = jobs.write_lines(tmp_path / "events.json", [line for line in lines if b"2026-10-01T22:" in line])
     with FileSystems.create(f"{bucket_url}/raw/events.json", compression_type=CompressionTypes.UNCOMPRESSED) as file:
         file.write(events.read_bytes())
     for output, source in (

@@ -24,8 +24,9 @@ from transforms.deliver.push.sender import REFUSED, TAKEN, WAITING, Sender
 from transforms.deliver.selection import Selection
 from transforms.deliver.shapes import json_lines
 
-CHUNK_ROWS = 2_048
-"""Rows that are made to text at a time."""
+CHUNK_ROWS = 4_096
+"""Most rows that are made to text at a time; a chunk ends with a batch, so that batches are not put together from two
+where they need not be, and each takes as long as the others."""
 
 AHEAD = 500
 """Records of a batch from which on the next one is made while a request is under way. Of smaller ones a chunk of rows
@@ -113,16 +114,23 @@ class _Cutter:
             rows = selection.rows
             opened = _Open(part, rows, np.zeros(rows.num_rows, np.uint8), rows.num_rows)
             self._steps.append(opened)
-            for start in range(0, rows.num_rows, CHUNK_ROWS):
-                if self._stopped.is_set():
-                    break
-                chunk = rows.slice(start, CHUNK_ROWS)
+            start = 0
+            while start < rows.num_rows and not self._stopped.is_set():
+                chunk = rows.slice(start, self._chunk_rows())
                 texts = json_lines(self._stream.shape, part.table, chunk)
                 ids = record_ids(self._stream.name, part.table, chunk)  # of all at once: cheaper than batch by batch
                 if self._cut(opened, start, Batch(self._stream, part.table, chunk, texts, ids)):
                     yield self._taken()
+                start += chunk.num_rows
         self._close()
         yield self._taken()
+
+    def _chunk_rows(self) -> int:
+        """As many rows as the open batch has room for; many small batches where those are small."""
+        most = self._limits.records
+        if most <= CHUNK_ROWS // 2:
+            return CHUNK_ROWS // most * most - self._records
+        return min(CHUNK_ROWS, most - self._records)
 
     def stop(self) -> None:
         """No more batches: the lane has failed."""
