@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import array
 import socket
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from benchmarks.measure import REPOSITORY, CommandError
-
-_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-_READ = 1 << 20
+from benchmarks.receiver import in_process, serve
 
 
 class _Record(msgspec.Struct):
@@ -32,24 +27,13 @@ def ages(path: Path) -> np.ndarray:
     return np.frombuffer(data[: len(data) // 16 * 16], np.float64).reshape(-1, 2)
 
 
-@contextmanager
-def stamping_receiver(path: Path) -> Iterator[str]:
+def stamping_receiver(path: Path) -> AbstractContextManager[str]:
     """Runs a receiver that writes into a file what `ages` reads, and gives its URL.
 
     Raises:
       CommandError: it did not start.
     """
-    command = [sys.executable, "-m", "benchmarks.live_receiver", str(path)]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        assert process.stdout is not None
-        port = process.stdout.readline().strip()
-        if not port:
-            raise CommandError(f"the receiver did not start: {' '.join(command)}")
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        process.terminate()
-        process.wait()
+    return in_process("benchmarks.live_receiver", str(path))
 
 
 @contextmanager
@@ -73,29 +57,9 @@ class _Stamps:
             self._file.write(found.tobytes())
 
 
-def _serve(connection: socket.socket, stamps: _Stamps) -> None:
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with connection, connection.makefile("rb", _READ) as requests:
-        while requests.readline():
-            length = 0
-            while (line := requests.readline()) not in (b"\r\n", b""):
-                name, _, value = line.partition(b":")
-                if name.lower() == b"content-length":
-                    length = int(value)
-            body = requests.read(length)
-            came = time.time()
-            connection.sendall(_ANSWER)
-            stamps.keep(body, came)
-
-
 def main(path: str) -> None:
     """Serves until the process is ended; prints its port first."""
-    stamps = _Stamps(Path(path))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        print(listener.getsockname()[1], flush=True)
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=_serve, args=(connection, stamps), daemon=True).start()
+    serve(lambda body: None, _Stamps(Path(path)).keep)
 
 
 if __name__ == "__main__":

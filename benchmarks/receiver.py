@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import msgspec
 
@@ -19,8 +20,7 @@ _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 _READ = 1 << 20
 
 
-@contextmanager
-def receiver(decodes: bool) -> Iterator[str]:
+def receiver(decodes: bool) -> AbstractContextManager[str]:
     """Runs a receiver, and gives its URL.
 
     Args:
@@ -29,8 +29,18 @@ def receiver(decodes: bool) -> Iterator[str]:
     Raises:
       CommandError: it did not start.
     """
-    command = [sys.executable, "-m", "benchmarks.receiver", "decode" if decodes else "read"]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    return in_process("benchmarks.receiver", "decode" if decodes else "read")
+
+
+@contextmanager
+def in_process(module: str, argument: str) -> Iterator[str]:
+    """Runs a module that calls `serve`, and gives its URL.
+
+    Raises:
+      CommandError: it did not start.
+    """
+    command = [sys.executable, "-m", module, argument]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         assert process.stdout is not None
         port = process.stdout.readline().strip()
@@ -42,9 +52,24 @@ def receiver(decodes: bool) -> Iterator[str]:
         process.wait()
 
 
-def _serve(connection: socket.socket, decodes: bool) -> None:
+def serve(before: Callable[[bytes], object], after: Callable[[bytes, float], object]) -> None:
+    """Serves until the process is ended; prints its port first.
+
+    Args:
+      before: is called with each body before its answer.
+      after: is called with it behind its answer, and with the time when it had come (seconds since 1970).
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(listener.getsockname()[1], flush=True)
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=_answer, args=(connection, before, after), daemon=True).start()
+
+
+def _answer(
+    connection: socket.socket, before: Callable[[bytes], object], after: Callable[[bytes, float], object]
+) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    decoder = msgspec.json.Decoder()
     with connection, connection.makefile("rb", _READ) as requests:
         while requests.readline():
             length = 0
@@ -53,18 +78,19 @@ def _serve(connection: socket.socket, decodes: bool) -> None:
                 if name.lower() == b"content-length":
                     length = int(value)
             body = requests.read(length)
-            if decodes:
-                decoder.decode(body)
+            came = time.time()
+            before(body)
             connection.sendall(_ANSWER)
+            after(body, came)
+
+
+def _pass(*_: object) -> None:
+    """Does nothing with what came."""
 
 
 def main(decodes: bool) -> None:
     """Serves until the process is ended; prints its port first."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        print(listener.getsockname()[1], flush=True)
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=_serve, args=(connection, decodes), daemon=True).start()
+    serve(msgspec.json.Decoder().decode if decodes else _pass, _pass)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from pipelines import worker
 from pipelines.job import Build, Job, write_meta
-from pipelines.lock import locked
+from pipelines.lock import LIVE, locked
 from pipelines.masks import write_report_mask
 from pipelines.options import StreamerOptions
 from pipelines.progress import Progress
@@ -29,6 +29,7 @@ from pipelines.remote import renew_report
 from pipelines.summary import print_summary
 from pipelines.waiting import deliver_waiting
 from transforms.deliver import storage
+from transforms.ledger.commit import writers_of
 from warehouse.views import create_views
 
 LARGE_INPUT = 64 << 20
@@ -51,7 +52,7 @@ def run_local(job: Job, build: Build, console: Console) -> int:
             job = job.with_run(spill=spill)
             write_meta(job.run)
             write_report_mask(job.run.output, job.report_mask)
-            _sweep_temporary(job)
+            _sweep(job)
             waited = deliver_waiting(job.run.output, job.streams, except_writer=job.run.writer)
             job = job.holding(waited)
             options = local_options(job)
@@ -115,10 +116,20 @@ def _fresh_spill(job: Job) -> str:
     return spill
 
 
-def _sweep_temporary(job: Job) -> None:
-    """Removes temporary files that a killed run left in the results."""
-    for directory in ("warehouse", "streams", "pending"):
-        storage.sweep_temporary(storage.join(job.run.output, directory))
+def _sweep(job: Job) -> None:
+    """Removes what a killed run left in the results: temporary files, and parts that were never committed.
+
+    The same run again would replace the parts, but one over other inputs has another writer, and writes their records
+    once more. Remote directories have no lock: there another run may be under way.
+    """
+    output = job.run.output
+    live = [os.path.basename(path) for path in glob.glob(os.path.join(glob.escape(output), LIVE, "*"))]
+    known = {job.run.writer, *writers_of(output), *live}
+    for name in ("warehouse", "streams", "pending"):
+        directory = storage.join(output, name)
+        storage.sweep_temporary(directory)
+        if not storage.is_remote(output):
+            storage.sweep_abandoned(directory, known)
 
 
 def describe(job: Job) -> str:

@@ -12,11 +12,11 @@ import re
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import apache_beam
+import apache_beam as beam
 import google.auth
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
@@ -83,8 +83,13 @@ def emulator() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def submission(emulator: str) -> Iterator[Submission]:
+def submission(emulator: str) -> Submission:
     """The job, handed to the DataflowRunner as `pipelines.launch` does it."""
+    return submitted(emulator, arguments(), build)
+
+
+def submitted(emulator: str, arguments: Sequence[str], sentence: Callable[[beam.Pipeline, Job], None]) -> Submission:
+    """What the runner writes of a job."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORAGE_EMULATOR_HOST", emulator)
         patch.setenv(SECRET_VARIABLE, SECRET)
@@ -93,10 +98,12 @@ def submission(emulator: str) -> Iterator[Submission]:
         bucket = client.bucket(BUCKET)
         bucket.blob("raw/events.json").upload_from_string(json.dumps(EVENT) + "\n")
         bucket.blob("streams.yaml").upload_from_string(streams_text(3))
-        assert launch.submit(with_secret(prepare(arguments())), build, Console(quiet=True)) == launch.COMPLETE
+        job = prepare(list(arguments))
+        assert not job.live_here
+        assert launch.submit(with_secret(job), sentence, Console(quiet=True)) == launch.COMPLETE
         objects = {blob.name: blob.download_as_bytes() for blob in client.list_blobs(BUCKET)}
     (pipeline,) = (content for name, content in objects.items() if name.endswith("/pipeline.pb"))
-    yield Submission(json.loads(objects["template.json"]), beam_runner_api_pb2.Pipeline.FromString(pipeline), objects)
+    return Submission(json.loads(objects["template.json"]), beam_runner_api_pb2.Pipeline.FromString(pipeline), objects)
 
 
 def arguments() -> list[str]:
@@ -159,7 +166,7 @@ def test_staging_is_complete(submission: Submission) -> None:
 def test_no_local_path_is_taken_along(submission: Submission) -> None:
     # Lambdas of Beam's own carry the name of the file that they were compiled from, for tracebacks; and Beam stages a
     # list of the packages of this machine, which nothing reads. Both say nothing about the job.
-    code_of_beam = re.compile(re.escape(str(Path(apache_beam.__file__).parent)).encode() + rb"/[\w/]+\.py")
+    code_of_beam = re.compile(re.escape(str(Path(beam.__file__).parent)).encode() + rb"/[\w/]+\.py")
     texts = {
         name: code_of_beam.sub(b"", text)
         for name, text in submission.texts.items()

@@ -9,58 +9,38 @@ this machine: a job is updated by them. After a change that is meant, write them
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import google.auth
 import pytest
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
-from rich.console import Console
 
-from pipelines import launch
 from pipelines.job import Job, JobError, prepare
 from pipelines.live_streamer import build_live
+from tests import test_dataflow_spec
 from tests.graphs import PICKLED, labels_of, pickled_shuffles, streams_text
-from tests.servers.storage import storage_emulator
-from tests.test_dataflow_spec import BUCKET, ROOT, SECRET, SECRET_VARIABLE, Submission, with_secret
+from tests.test_dataflow_spec import BUCKET, ROOT, SECRET, SECRET_VARIABLE, Submission, submitted
 from transforms.run import Run
 
 GOLDEN = Path(__file__).with_name("golden")
 SUBSCRIPTIONS = ("projects/acme-iot/subscriptions/events", "projects/acme-iot/subscriptions/usage")
 
 
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[str]:
-    """Address of a storage emulator with an empty bucket, for the time of this module."""
-    with storage_emulator(BUCKET) as server:
-        yield server.address
+emulator = test_dataflow_spec.emulator
 
 
 @pytest.fixture(scope="module")
-def submission(emulator: str) -> Iterator[Submission]:
+def submission(emulator: str) -> Submission:
     """The live job, handed to the DataflowRunner as `pipelines.launch` does it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STORAGE_EMULATOR_HOST", emulator)
-        patch.setenv(SECRET_VARIABLE, SECRET)
-        patch.setattr(google.auth, "default", lambda **_: (AnonymousCredentials(), BUCKET))
-        client = storage.Client(BUCKET, AnonymousCredentials())
-        client.bucket(BUCKET).blob("streams.yaml").upload_from_string(streams_text(3))
-        job = prepare(arguments())
-        assert not job.live_here
-        assert launch.submit(with_secret(job), build_live, Console(quiet=True)) == launch.COMPLETE
-        objects = {blob.name: blob.download_as_bytes() for blob in client.list_blobs(BUCKET)}
-    (pipeline,) = (content for name, content in objects.items() if name.endswith("/pipeline.pb"))
-    yield Submission(json.loads(objects["template.json"]), beam_runner_api_pb2.Pipeline.FromString(pipeline), objects)
+    return submitted(emulator, arguments(), build_live)
 
 
 def arguments(*more: str) -> list[str]:

@@ -26,7 +26,7 @@ class _SettleIds(beam.DoFn):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[KeyedBytes]:
         key, claims = element
         kind = key // across.SHARDS
-        for cell, lost in across.losers(packed_of(claim, across.PACKED) for claim in claims):
+        for cell, lost in across.losers([packed_of(claim, across.PACKED) for claim in claims]):
             yield kind << _CELL_BITS | cell, LOST + lost.tobytes()
 
 

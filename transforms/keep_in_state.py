@@ -33,6 +33,7 @@ from transforms.deduplicate.within import PANE_ROWS
 from transforms.deliver.consignments import consign, encode, of_spooled
 from transforms.deliver.push.identity import key_of
 from transforms.deliver.spool import DIRECTORY
+from transforms.deliver.versioned import Versioned
 from transforms.gather.cells import Cell, column_int64
 from transforms.gather.claims import Spill, batch_of, place_of
 from transforms.gather_by_cell import KeyedBytes
@@ -52,7 +53,6 @@ CELLS_AT_HAND = 1024
 """Cells whose ids a worker keeps at hand: runners move cells to other workers without a word."""
 
 PANES, CONSIGNMENTS = "panes", "consignments"
-_PANE = b"\x01"
 
 
 class _Standing(msgspec.Struct, array_like=True):
@@ -71,7 +71,7 @@ class _Pane(msgspec.Struct, array_like=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_standings, _panes = msgspec.msgpack.Decoder(_Standing), msgspec.msgpack.Decoder(_Pane)
+_standings, _panes = msgspec.msgpack.Decoder(_Standing), Versioned(_Pane, "pane")
 
 
 class _Keep(beam.DoFn):
@@ -263,7 +263,7 @@ def _flushed(number: int, standing: _Standing, kept: Any) -> Iterator[object]:
 def _full(number: int, standing: _Standing, claims: list[bytes]) -> object:
     pane = _Pane(standing.next, claims)
     standing.next += 1
-    return beam.pvalue.TaggedOutput(PANES, (number, _PANE + _encoder.encode(pane)))
+    return beam.pvalue.TaggedOutput(PANES, (number, _panes.encode(pane)))
 
 
 def _next_pane(run: Run, cell: Cell) -> int:
@@ -301,9 +301,7 @@ class _Write(beam.DoFn):
         self, element: KeyedBytes, behind_a_shuffle: Any = beam.DoFn.StateParam(BEHIND_A_SHUFFLE)
     ) -> Iterator[object]:
         number, data = element
-        if data[:1] != _PANE:
-            raise ValueError(f"pane of unknown version {data[0]}: this job is older than the one that wrote it")
-        cell, pane = Cell.of_number(number), _panes.decode(data[1:])
+        cell, pane = Cell.of_number(number), _panes.decode(data)
         schema = TABLES[FEEDS[cell.kind]].schema
         entries = self._flushes.write(cell, pane.number, [batch_of(claim, schema) for claim in pane.claims])
         yield encode_group(Group(("flush", number, pane.number, 0), entries))

@@ -179,6 +179,11 @@ def _check_unlisted(directory: Path, listed: set[str], result: AuditResult) -> N
                 differences.append(f"{relative} is listed by no writer")
         elif relative.startswith(f"{STREAMS}/") and relative not in listed:
             differences.append(f"{relative} is listed by no writer")
+    if differences:
+        result.note(
+            "files that no writer lists were left by a run that was killed, and readers count them: the next run into "
+            "this directory removes them; in an object store, remove them"
+        )
     result.settle("no file that is not listed", differences)
     if empty:
         result.note(f"{empty:,} parts without rows carry only their table's schema and are not listed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,20 +48,6 @@ class _Take(beam.DoFn):
         name = f"projects/p/subscriptions/{FEEDS[feed]}"
         raw = RawBlock(feed, name, _TIME + element, "lines", None, lines, np.empty(0, np.int64), 0, [])
         yield TimestampedValue(Block(plan, 0, numbered(raw, plan)), (_TIME + element) / 1e6)
-
-
-def segments_of(directory: Path, seed: int, size: int = 200) -> list[tuple[int, list[bytes]]]:
-    """The lines of a simulated feed in random order, in segments, each with the number of their feed."""
-    chance = random.Random(seed)
-    found: list[tuple[int, list[bytes]]] = []
-    for feed, name in enumerate(FEEDS):
-        lines = [
-            line for path in sorted((directory / name).rglob("*.ndjson")) for line in path.read_bytes().splitlines()
-        ]
-        chance.shuffle(lines)
-        found += [(feed, lines[start : start + size]) for start in range(0, len(lines), size)]
-    chance.shuffle(found)
-    return found
 
 
 def work(job: Job, segments: Sequence[tuple[int, list[bytes]]], directory: Path, first: int = 0) -> None:

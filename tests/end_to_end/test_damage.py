@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,11 +45,10 @@ def _nearly_all(output: Path) -> bool:
     return len(list(output.glob("warehouse/usage/dt=*/hh=*/*.parquet"))) > 20
 
 
-@pytest.mark.parametrize("moment", [_spilled, _some_parts, _nearly_all])
-def test_a_killed_run_is_repeated_without_a_trace(feeds: Path, once: Path, tmp_path: Path, moment) -> None:
-    output = tmp_path / "output"
+def _run_until(moment: Callable[[Path], bool], sources: str, output: Path) -> None:
+    """Runs, and kills the run at a moment."""
     process = subprocess.Popen(
-        runs.command(f"{feeds}/{{feed}}/*/*", output),
+        runs.command(sources, output),
         cwd=runs.REPOSITORY, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(runs.REPOSITORY)},
     )  # fmt: skip
@@ -58,10 +58,29 @@ def test_a_killed_run_is_repeated_without_a_trace(feeds: Path, once: Path, tmp_p
         time.sleep(0.002)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+@pytest.mark.parametrize("moment", [_spilled, _some_parts, _nearly_all])
+def test_a_killed_run_is_repeated_without_a_trace(feeds: Path, once: Path, tmp_path: Path, moment) -> None:
+    output = tmp_path / "output"
+    _run_until(moment, f"{feeds}/{{feed}}/*/*", output)
     runs.run(f"{feeds}/{{feed}}/*/*", output)
     assert runs.state(output) == runs.state(once)
     assert runs.stream_bytes(output) == runs.stream_bytes(once)
     assert runs.temporary_files(output) == []
+    assert audit(output).ok
+
+
+def test_what_a_killed_run_left_is_not_counted_by_a_run_over_more(tmp_path: Path) -> None:
+    """The feed has grown since: other inputs are another writer, which would find the rows beside its own."""
+    runs.feed(tmp_path / "feed", devices=60, days=2, seed=3)
+    output, sources = tmp_path / "output", f"{tmp_path}/feed/{{feed}}/*/*"
+    runs.run(sources, tmp_path / "once")
+    _run_until(_some_parts, f"{tmp_path}/feed/{{feed}}/2026-10-01/*", output)
+    assert _some_parts(output) and not list(output.glob("warehouse/_commits/*"))
+    runs.run(sources, output)
+    assert runs.state(output) == runs.state(tmp_path / "once")
+    assert runs.stream_bytes(output) == runs.stream_bytes(tmp_path / "once")
     assert audit(output).ok
 
 

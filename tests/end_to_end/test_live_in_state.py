@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end import jobs, runs
-from tests.end_to_end.in_state import job_of, segments_of, work
-from tests.end_to_end.test_live_core import check, sent, standing, usage_ids
+from tests.end_to_end import live_proof, runs
+from tests.end_to_end.bounded import messages
+from tests.end_to_end.in_state import job_of, work
+from tests.end_to_end.live_proof import check, sent, standing, usage_ids
 from tests.pipelines.live.site import needs_prism
-from tests.servers.http import Answer, Receiver, always, receiver
+from tests.servers.http import Answer, Receiver, always
 from warehouse.audit import audit
 
 pytestmark = pytest.mark.slow
+
+feed, batch, server, streams = live_proof.feed, live_proof.batch, live_proof.server, live_proof.streams
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,46 +24,11 @@ def prism() -> None:
     needs_prism()
 
 
-@pytest.fixture(scope="module")
-def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("feed")
-    runs.feed(
-        directory, devices=8, days=1, seed=5, duplicates=0.05, rerendered=0.0, late=0.1, malformed=0.02, empty=0,
-        gzipped=0, renderings={"current": 1.0},
-    )  # fmt: skip
-    return directory
-
-
-@pytest.fixture(scope="module")
-def batch(feed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("batch") / "output"
-    jobs.run(output, **{name: f"{feed}/{name}/**/*" for name in runs.RECORD_TABLES})
-    return output
-
-
-@pytest.fixture
-def server() -> Iterator[Receiver]:
-    with receiver() as running:
-        yield running
-
-
-@pytest.fixture
-def streams(tmp_path: Path, server: Receiver) -> Path:
-    hook = {"type": "webhook", "url": server.address, "shards": 2}
-    return jobs.write_streams(
-        tmp_path / "streams.yaml",
-        {"name": "warnings", "content": "events", "filter": {"min_severity": "WARN"}},
-        {"name": "hours", "content": "device_usage_hourly", "destination": {"type": "warehouse"}},
-        {"name": "hook", "content": "usage", "destination": hook, "batch": {"size": 50}},
-        {"name": "sums", "content": "device_usage_hourly", "destination": {**hook, "url": f"{server.address}/sums"}},
-    )
-
-
 def test_any_order_gives_what_the_batch_run_gives(
     feed: Path, batch: Path, tmp_path: Path, server: Receiver, streams: Path
 ) -> None:
     job = job_of(tmp_path / "output", streams)
-    work(job, segments_of(feed, 1), tmp_path)
+    work(job, messages(feed, 1), tmp_path)
     check(tmp_path / "output", batch, server)
     assert max(sent(server, "/sums").values()) == 1
 
@@ -70,7 +37,7 @@ def test_a_job_after_a_drain_goes_on_where_that_one_ended(
     feed: Path, batch: Path, tmp_path: Path, server: Receiver, streams: Path
 ) -> None:
     """Half, half, and everything once more: numbers of panes, ids and the ledger are those of the warehouse."""
-    output, segments = tmp_path / "output", segments_of(feed, 2)
+    output, segments = tmp_path / "output", messages(feed, 2)
     half = len(segments) // 2
     work(job_of(output, streams), segments[:half], tmp_path)
     work(job_of(output, streams), segments[half:], tmp_path, half)
@@ -84,7 +51,7 @@ def test_a_job_after_a_drain_goes_on_where_that_one_ended(
 def test_what_cannot_be_delivered_waits_in_the_spool_and_is_sent_first(
     feed: Path, batch: Path, tmp_path: Path, server: Receiver, streams: Path
 ) -> None:
-    output, segments = tmp_path / "output", segments_of(feed, 3)
+    output, segments = tmp_path / "output", messages(feed, 3)
     half = len(segments) // 2
     server.script = always(Answer(status=503))
     work(job_of(output, streams), segments[:half], tmp_path)

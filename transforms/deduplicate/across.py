@@ -6,7 +6,7 @@ anything is aggregated there. Quality orders the copies of an id: fullest render
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,10 @@ from schemas.records import ID_COLUMN, USAGE_FEED
 from transforms.gather.cells import column_int64
 
 SHARDS = 16
-"""Shards of ids, a power of two: a shard of 100 million records holds 100 MB of packed rows."""
+"""Shards of ids, a power of two: a shard of 100 million records has 100 MB of packed rows."""
+
+AT_ONCE = 1 << 18
+"""Rows of a shard that are sorted together (~10 MB): a larger shard is gone through several times."""
 
 PACKED = np.dtype([("id", "<i8"), ("cell", "<u4"), ("quality", "<u4")])
 """16 bytes a record: id, cell number without its kind, quality."""
@@ -48,26 +51,39 @@ def pack(batch: pa.RecordBatch, kind: int, cells: np.ndarray) -> np.ndarray:
     return rows
 
 
+def _spread(rows: np.ndarray, parts: int) -> np.ndarray:
+    """A number below `parts`, a power of two, for each row: by its id alone, and evenly."""
+    return (rows["id"].view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(65 - parts.bit_length())
+
+
 def shard(rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
     """Cuts packed rows by shard of their id: (shard, rows) for each shard that has rows."""
-    shards = (rows["id"].view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(60)
+    shards = _spread(rows, SHARDS)
     order = np.argsort(shards, kind="stable")
     arranged, ends = rows[order], np.cumsum(np.bincount(shards.astype(np.int64), minlength=SHARDS))
     starts = ends - np.diff(ends, prepend=0)
     return [(index, arranged[starts[index] : ends[index]]) for index in range(SHARDS) if starts[index] < ends[index]]
 
 
-def losers(pieces: Iterable[np.ndarray]) -> list[tuple[int, np.ndarray]]:
+def losers(pieces: Sequence[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
     """Finds ids that lie in several cells.
 
     Args:
-      pieces: all packed rows of one shard.
+      pieces: all packed rows of one shard; they may lie in mapped files, and are gone through several times.
 
-    Returns:
-      (cell number without kind, rows of dtype `LOSER`) for each cell that loses an id: every copy of that id there
-      loses to the winner in another cell, which is the copy with the smallest (quality, cell).
+    Yields:
+      (cell number without kind, rows of dtype `LOSER`) for cells that lose ids: every copy of such an id there loses to
+      the winner in another cell, which is the copy with the smallest (quality, cell). A cell may come several times.
     """
-    rows = np.concatenate(list(pieces) or [np.empty(0, PACKED)])
+    passes = 1
+    while passes * AT_ONCE < sum(map(len, pieces)):
+        passes *= 2
+    for number in range(passes):
+        own = pieces if passes == 1 else [piece[_spread(piece, passes << 4) % passes == number] for piece in pieces]
+        yield from _losers(np.concatenate(own or [np.empty(0, PACKED)]))
+
+
+def _losers(rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
     order = np.argsort(rows["id"], kind="stable")
     ids, cells = rows["id"][order], rows["cell"][order]
     apart = np.flatnonzero((ids[1:] == ids[:-1]) & (cells[1:] != cells[:-1]))

@@ -16,10 +16,9 @@ from schemas.tables import TABLES
 from transforms.deliver import spool, storage
 from transforms.deliver.parts import Part
 from transforms.deliver.selection import Selection
+from transforms.deliver.versioned import Versioned
 from transforms.gather.claims import Spill, batch_of
 from transforms.ledger.counts import FileEntry
-
-VERSION = b"\x01"
 
 
 class Consignment(msgspec.Struct, frozen=True, array_like=True):
@@ -69,24 +68,8 @@ class Consignment(msgspec.Struct, frozen=True, array_like=True):
         return Consignment(**(fields | {"rest": rest, "row_count": row_count, "claim": None}))
 
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Consignment)
-
-
-def encode(consignment: Consignment) -> bytes:
-    """Returns the consignment as bytes: one version byte, then msgpack."""
-    return VERSION + _encoder.encode(consignment)
-
-
-def decode(data: bytes) -> Consignment:
-    """Returns the consignment that `encode` made.
-
-    Raises:
-      ValueError: unknown version.
-    """
-    if data[:1] != VERSION:
-        raise ValueError(f"consignment of unknown version {data[0]}: this job is older than the one that wrote it")
-    return _decoder.decode(data[1:])
+_codec = Versioned(Consignment, "consignment")
+encode, decode = _codec.encode, _codec.decode
 
 
 def consign(part: Part, selection: Selection, lanes: np.ndarray) -> Iterator[Consignment]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from transforms.deliver.parts import Part
-
-VERSION = b"\x01"
+from transforms.deliver.versioned import Versioned
 
 
 class Parcel(msgspec.Struct, frozen=True, array_like=True):
@@ -44,21 +43,5 @@ class Parcel(msgspec.Struct, frozen=True, array_like=True):
         return self.hour, self.bucket, self.pane, self.piece
 
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Parcel)
-
-
-def encode(parcel: Parcel) -> bytes:
-    """Returns the parcel as bytes: one version byte, then msgpack."""
-    return VERSION + _encoder.encode(parcel)
-
-
-def decode(data: bytes) -> Parcel:
-    """Returns the parcel that `encode` made.
-
-    Raises:
-      ValueError: unknown version.
-    """
-    if data[:1] != VERSION:
-        raise ValueError(f"parcel of unknown version {data[0]}: this job is older than the one that wrote it")
-    return _decoder.decode(data[1:])
+_codec = Versioned(Parcel, "parcel")
+encode, decode = _codec.encode, _codec.decode

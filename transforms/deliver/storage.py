@@ -223,6 +223,10 @@ def _moment(hour: int) -> datetime:
     return datetime.fromtimestamp(hour // 1_000_000, UTC)
 
 
+_BATCH_PART = re.compile(r"(?:part|\d{8}T\d{2})-([0-9a-f]{16})-(?:\d+-)?\d+(?:\.\d+)?\.[a-z.]+")
+"""A batch writer's part, or what waits of it: its name is a digest of 16 hexadecimal digits."""
+
+
 def sweep(directory: str, writer: str, listed: Collection[str]) -> list[str]:
     """Remove what a writer left below a directory and did not commit.
 
@@ -252,6 +256,23 @@ def parts_of(writer: str) -> Callable[[str], bool]:
         return found is not None and (found[1] is None) == (parents[-2:-1] == ["warehouse"])
 
     return own
+
+
+def sweep_abandoned(directory: str, known: Collection[str]) -> list[str]:
+    """Remove what batch writers left below a directory that never committed and are not known, and return the paths.
+
+    Whoever reads the directory would count it. Only while no other batch writer works there.
+
+    Args:
+      directory: where to look, at any depth.
+      known: writers whose files stay.
+    """
+
+    def abandoned(path: str) -> bool:
+        found = _BATCH_PART.fullmatch(path.rsplit("/", 1)[1])
+        return found is not None and found[1] not in known
+
+    return remove_stale(directory, abandoned, ())
 
 
 def sweep_temporary(directory: str) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transforms.deduplicate import across
 from transforms.deduplicate.across import PACKED, losers, shard
 
 _FLAGS = 3
@@ -26,6 +29,18 @@ def test_losers_are_the_cells_that_do_not_hold_the_best_copy(rows: list[tuple[in
     pieces = [rows_of(rows[start : start + size]) for start in range(0, len(rows), size)]
     found = {(cell, int(row["id"])) for cell, lost in losers(pieces) for row in lost}
     assert found == expected
+
+
+@given(packed, st.integers(1, 7), st.integers(1, 5))
+def test_a_shard_may_be_gone_through_several_times(rows: list[tuple[int, int, int]], size: int, at_once: int) -> None:
+    pieces = [piece for _, piece in shard(rows_of(rows))]
+
+    def found() -> list[tuple[int, tuple[int, int]]]:
+        return sorted((cell, row) for cell, lost in losers(pieces) for row in lost.tolist())
+
+    expected = found()
+    with mock.patch.object(across, "AT_ONCE", at_once):
+        assert found() == expected
 
 
 @given(packed)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,8 +14,12 @@ import pyarrow as pa
 from schemas.destinations import DestinationOptions
 from schemas.streams import Batch
 from schemas.tables import TABLES
+from transforms.deliver.answer import Answer
+from transforms.deliver.destination import Outcome, StreamDefinition
 from transforms.deliver.files import FilesOptions
 from transforms.deliver.parts import Part
+from transforms.deliver.registry import DESTINATIONS
+from transforms.deliver.selection import Selection
 
 HOUR = 1_637_006_400_000_000
 """2021-11-15T20:00:00Z in microseconds."""
@@ -78,3 +84,35 @@ def part_of(
 ) -> Part:
     """A part of a stream."""
     return Part(stream, table, hour, 0, writer, pane)
+
+
+def events(count: int, devices: int = 3, **changes: Any) -> pa.RecordBatch:
+    """So many events with the ids from 0 on, of devices in turn."""
+    return rows_of(
+        "events", *({"event_id": number, "endpoint_id": number % devices, **changes} for number in range(count))
+    )
+
+
+@contextmanager
+def opened(stream: StreamDefinition) -> Iterator[Any]:
+    """The stream's destination, set up."""
+    destination = DESTINATIONS[stream.destination.type](stream.destination)
+    destination.setup()
+    with closing(destination):
+        yield destination
+
+
+def deliver(stream: StreamDefinition, rows: pa.RecordBatch, output: Path) -> Outcome:
+    """Delivers rows as one part."""
+    with opened(stream) as destination:
+        outcome: Outcome = destination.deliver(
+            part_of(stream.name, stream.content), Selection(rows), stream, str(output)
+        )
+        return outcome
+
+
+def send(stream: StreamDefinition, rows: pa.RecordBatch) -> Answer:
+    """Sends rows as `data-streamer test` does."""
+    with opened(stream) as destination:
+        answer: Answer = destination.try_out(part_of(stream.name, stream.content), rows, stream, "")
+        return answer

@@ -6,7 +6,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import aiohttp
-import pyarrow as pa
 import pytest
 from aiohttp import web
 from pydantic import ValidationError
@@ -24,14 +22,11 @@ from schemas.streams import Stream
 from tests.servers.aws import CREDENTIALS, REGION, Aws, aws_emulator
 from tests.servers.http import serving
 from tests.servers.processes import HOST, free_port
-from tests.transforms.deliver.support import part_of, rows_of
-from transforms.deliver.answer import Answer
-from transforms.deliver.destination import Outcome
+from tests.transforms.deliver.support import deliver, events, opened, rows_of, send
 from transforms.deliver.failures import FailureKind, SetupError
 from transforms.deliver.kinesis import KinesisDestination, KinesisOptions
 from transforms.deliver.push.batch import Batch
 from transforms.deliver.push.options import Retry
-from transforms.deliver.selection import Selection
 from transforms.deliver.shapes import json_lines
 
 ROLE = "arn:aws:iam::123456789012:role/data-streamer"
@@ -157,30 +152,6 @@ def stream_to(name: str, content: str = "events", size: int | None = None, **opt
         content=content,
         destination=KinesisOptions(stream_name=name, **{"region": REGION, "timeout": 5, **options}),
         batch=BatchSizes(size=size),
-    )
-
-
-@contextmanager
-def opened(stream: Stream) -> Iterator[KinesisDestination]:
-    destination = KinesisDestination(stream.destination)
-    destination.setup()
-    with closing(destination):
-        yield destination
-
-
-def deliver(stream: Stream, rows: pa.RecordBatch, output: Path) -> Outcome:
-    with opened(stream) as destination:
-        return destination.deliver(part_of(stream.name, stream.content), Selection(rows), stream, str(output))
-
-
-def send(stream: Stream, rows: pa.RecordBatch) -> Answer:
-    with opened(stream) as destination:
-        return destination.try_out(part_of(stream.name, stream.content), rows, stream, "")
-
-
-def events(count: int, devices: int = 3, **changes: Any) -> pa.RecordBatch:
-    return rows_of(
-        "events", *({"event_id": number, "endpoint_id": number % devices, **changes} for number in range(count))
     )
 
 

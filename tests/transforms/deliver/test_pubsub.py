@@ -8,12 +8,11 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent import futures
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
-import pyarrow as pa
 import pytest
 import trustme
 from google.iam.v1 import iam_policy_pb2
@@ -28,15 +27,12 @@ from tests.servers.http import always, receiver
 from tests.servers.processes import HOST, free_port
 from tests.servers.proxy import TcpFault, tcp_proxy
 from tests.servers.pubsub import Message, PubSub, PubSubServicer, RpcFault
-from tests.transforms.deliver.support import part_of, rows_of
+from tests.transforms.deliver.support import deliver, events, opened, rows_of, send
 from transforms.deliver import pubsub
-from transforms.deliver.answer import Answer
-from transforms.deliver.destination import Outcome
 from transforms.deliver.failures import FailureKind, SetupError
 from transforms.deliver.pubsub import PubSubDestination, PubSubOptions
 from transforms.deliver.push.batch import Batch
 from transforms.deliver.push.options import Retry
-from transforms.deliver.selection import Selection
 from transforms.deliver.shapes import json_lines
 
 SUBSCRIPTION = "all"
@@ -77,30 +73,6 @@ def stream_to(
         format=form,
         destination=PubSubOptions(project=servers.PROJECT, topic=topic, **{"timeout": 5, **options}),
         batch=BatchSizes(size=size),
-    )
-
-
-@contextmanager
-def opened(stream: Stream) -> Iterator[PubSubDestination]:
-    destination = PubSubDestination(stream.destination)
-    destination.setup()
-    with closing(destination):
-        yield destination
-
-
-def deliver(stream: Stream, rows: pa.RecordBatch, output: Path) -> Outcome:
-    with opened(stream) as destination:
-        return destination.deliver(part_of(stream.name, stream.content), Selection(rows), stream, str(output))
-
-
-def send(stream: Stream, rows: pa.RecordBatch) -> Answer:
-    with opened(stream) as destination:
-        return destination.try_out(part_of(stream.name, stream.content), rows, stream, "")
-
-
-def events(count: int, devices: int = 3, **changes: Any) -> pa.RecordBatch:
-    return rows_of(
-        "events", *({"event_id": number, "endpoint_id": number % devices, **changes} for number in range(count))
     )
 
 
