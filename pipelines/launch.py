@@ -67,7 +67,7 @@ def _print_error(console: Console, text: str) -> None:
 
 def submit(job: Job, build: Build, console: Console) -> int:
     """Hands the job to another runner, and returns the exit code. Dataflow has a service of its own, and is not waited
-    for: a job may run for hours or, live, for ever. Any other runner is, and its outcome is told as that of a local run.
+    for: a job may run for hours, or for ever. Any other runner is, and its outcome is told as that of a local run.
 
     Raises:
       LockedError: another run works in the output directory.

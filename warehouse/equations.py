@@ -102,9 +102,9 @@ _DEVICE_PLACE = (
     "'writer ' || writer || ', hour ' || strftime(hour, '%Y-%m-%dT%H') || ', endpoint ' || "
     "coalesce(endpoint_id::VARCHAR, 'none')"
 )
-_USAGE_GROUP = "writer, hour, organisation_id, endpoint_id, traffic_type, unit, currency"
+_USAGE_GROUP = ", ".join(("writer", "hour", *DEVICE_USAGE_HOURLY.key))
 _USAGE_SUMS = "sum(volume_rx) AS rx, sum(volume_tx) AS tx, sum(volume_total) AS total, sum(cost) AS cost"
-_EVENTS_GROUP = "writer, hour, organisation_id, endpoint_id, event_type_id, severity, outcome, reason"
+_EVENTS_GROUP = ", ".join(("writer", "hour", *DEVICE_EVENTS_HOURLY.key))
 
 _LETTERS_COUNTED = """
     SELECT writer, feed, NULL::VARCHAR AS stream, sum(dead_lettered) AS n FROM ledger WHERE stage = 'feed' GROUP BY ALL

@@ -84,6 +84,57 @@ def test_sums_are_exact(dirty: tuple[dict[str, Any], Path], source: str) -> None
         assert sorted(found, key=repr) == sorted(wanted, key=repr)
 
 
+@pytest.mark.parametrize("source", ["usage", "device_usage_hourly"])
+def test_each_device_has_its_own_usage(dirty: tuple[dict[str, Any], Path], source: str) -> None:
+    truth, output = dirty
+    count = "count(*)" if source == "usage" else "sum(records)::BIGINT"
+    sums = ("volume_rx", "volume_tx", "volume_total", "cost")
+    found = runs.ask(
+        output,
+        f"SELECT endpoint_id, organisation_id, unit, {', '.join(f'coalesce(sum({name}), 0)' for name in sums)}, "
+        f"{count} FROM {source} WHERE endpoint_id IS NOT NULL GROUP BY ALL",
+    )
+    wanted = [
+        (int(device), known["organisation_id"], unit, *(Decimal(used[name]) for name in sums), used["records"])
+        for device, known in truth["devices"]["by_endpoint"].items()
+        for unit, used in known["usage"].items()
+        if used["records"]
+    ]
+    assert sorted(found) == sorted(wanted)
+
+
+@pytest.mark.parametrize("source", ["events", "device_events_hourly"])
+def test_each_device_has_its_own_events(dirty: tuple[dict[str, Any], Path], source: str) -> None:
+    truth, output = dirty
+    counts = "count(*), count(*) FILTER (alert)" if source == "events" else "sum(events)::BIGINT, sum(alerts)::BIGINT"
+    found = runs.ask(
+        output, f"SELECT endpoint_id, {counts} FROM {source} WHERE endpoint_id IS NOT NULL GROUP BY ALL ORDER BY 1"
+    )
+    known = truth["devices"]["by_endpoint"].items()
+    assert found == sorted((int(device), had["events"], had["alerts"]) for device, had in known if had["events"])
+
+
+def test_each_file_is_an_input_with_what_was_in_it(dirty: tuple[dict[str, Any], Path]) -> None:
+    truth, output = dirty
+    root = output.parent / "feed"
+    found = {
+        str(Path(file).relative_to(root)): (records, letters)
+        for file, records, letters in runs.ask(output, "SELECT file, records, dead_letters FROM inputs")
+    }
+    assert found.keys() == truth["files"].keys()
+    ignored = {name: lines - sum(found[name]) for name, lines in truth["files"].items()}
+    feeds = truth["feeds"].values()
+    assert min(ignored.values()) >= 0
+    assert sum(ignored.values()) == sum(feed["empty"] for feed in feeds)
+    assert sum(records for records, _ in found.values()) == sum(feed["decoded"] for feed in feeds)
+    (span,) = runs.ask(output, "SELECT min(first_time), max(last_time) FROM inputs")
+    (rows,) = runs.ask(
+        output,
+        "SELECT min(t), max(t) FROM (SELECT event_time AS t FROM events UNION ALL SELECT end_time FROM usage)",
+    )
+    assert span[0] <= rows[0] and rows[1] <= span[1]
+
+
 @pytest.mark.parametrize(
     "column",
     ["category", "severity", "source", "outcome", "reason", "reason_domain", "event_type_id", "organisation_id"],

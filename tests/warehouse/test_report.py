@@ -221,18 +221,31 @@ def test_a_damaged_run_file_is_named(output: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1400, 500])
 def test_a_browser_draws_every_chart(hostile_output: Path, tmp_path: Path, width: int) -> None:
+    body = drawn_by_a_browser(hostile_output, tmp_path, width)
+    charts = re.findall(r'<div class="chart[^>]*data-figure="([^"]+)"', body)
+    assert len(charts) == 5
+    assert len(re.findall(r'class="main-svg"', body)) >= len(charts), "each chart has its drawing"
+    assert html.escape(HOSTILE, quote=False) in body
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1400, 500])
+def test_a_browser_draws_a_report_without_records(empty_output: Path, tmp_path: Path, width: int) -> None:
+    body = drawn_by_a_browser(empty_output, tmp_path, width)
+    assert "Balanced" in body
+    assert "NaN" not in body and "undefined" not in body
+
+
+def drawn_by_a_browser(output: Path, tmp_path: Path, width: int) -> str:
+    """The body of the report once a browser has run what is in it."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium here: install `chromium` to see the report drawn")
-    path = write_report(hostile_output)
+    path = write_report(output)
     command = [
         browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
         "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
         f"--window-size={width},2000", "--virtual-time-budget=20000", "--dump-dom", path.as_uri(),
     ]  # fmt: skip
     drawn = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    body = drawn[drawn.index("<body") :]
-    charts = re.findall(r'<div class="chart[^>]*data-figure="([^"]+)"', body)
-    assert len(charts) == 5
-    assert len(re.findall(r'class="main-svg"', body)) >= len(charts), "each chart has its drawing"
-    assert html.escape(HOSTILE, quote=False) in body
+    return drawn[drawn.index("<body") :]
