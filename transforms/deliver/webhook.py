@@ -23,7 +23,7 @@ from transforms.deliver.answer import Answer
 from transforms.deliver.destination import StreamDefinition
 from transforms.deliver.failures import Failure, FailureKind, SetupError
 from transforms.deliver.push.batch import Batch, Limits
-from transforms.deliver.push.http import HttpClient, origin, told, wrong_address
+from transforms.deliver.push.http import HttpClient, origin, secrets_of, told, wrong_address
 from transforms.deliver.push.options import PushOptions
 from transforms.deliver.push.pushed import PushedDestination
 
@@ -152,6 +152,8 @@ class WebhookDestination(PushedDestination[WebhookOptions]):
         }
         self._keys = [_key(reference) for reference in options.signing_keys]
         secrets = [self._headers[name] for name, value in options.headers.items() if isinstance(value, SecretReference)]
+        if isinstance(options.url, SecretReference):
+            secrets += secrets_of(self._url)  # servers repeat the path in their errors
         try:
             self._client = HttpClient(options.timeout, options.certificates, secrets)
         except OSError as error:

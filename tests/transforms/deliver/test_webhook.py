@@ -185,6 +185,39 @@ def test_address_by_reference_is_not_told(server: Receiver, monkeypatch: pytest.
     assert "hidden-value" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"Cannot POST /services/T0AB12/hidden%2Dvalue?code=open-sesame", "Cannot POST ***?code=***"),
+        (b"Cannot POST /services/T0AB12/hidden-value", "Cannot POST ***"),
+        (rb'{"path": "\/services\/T0AB12\/hidden-value"}', r'{"path": "\/***\/***\/***"}'),
+        (b"code=open-sesame&amp;v=1 is unknown", "code=***&amp;v=1 is unknown"),
+        (b"hidden-value: v1 of 1 knows no such value", "***: v1 of 1 knows no such value"),
+    ],
+)
+def test_address_by_reference_is_masked_where_the_server_repeats_it(
+    server: Receiver, monkeypatch: pytest.MonkeyPatch, body: bytes, told: str
+) -> None:
+    path = "/services/T0AB12/hidden%2Dvalue?code=open-sesame&v=1"
+    monkeypatch.setenv("HOOK_URL", server.address + path)
+    server.script = always(Answer(404, body + b" at " + server.address.encode() + path.encode()))
+    failure = deliver(stream_to("https://example.com", url={"env": "HOOK_URL"}), 1).failure
+    assert failure is not None
+    for secret in ("services", "T0AB12", "hidden", "open-sesame"):
+        assert secret not in failure.error + failure.remedy
+    assert failure.error == f"{server.address} answered 404: {told} at ***"
+
+
+def test_short_parts_of_an_address_by_reference_do_not_mask_an_answer(
+    server: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.script = always(Answer(404, b"a/b is not in /in: see v1"))
+    for path in ("/", "/in", "/v1?a=b"):
+        monkeypatch.setenv("HOOK_URL", server.address + path)
+        failure = deliver(stream_to("https://example.com", url={"env": "HOOK_URL"}), 1).failure
+        assert failure is not None and failure.error == f"{server.address} answered 404: a/b is not in /in: see v1"
+
+
 def test_secret_that_the_server_repeats_is_masked(server: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOOK_SECRET", SECRET)
     server.script = always(Answer(422, f"unknown token {SECRET} in ?key=1".encode()))

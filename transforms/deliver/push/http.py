@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 import urllib3
 import urllib3.connection
@@ -28,6 +28,9 @@ _CONNECT = 10.0
 
 _TLS_PIECE = 16_384
 """Bytes of a TLS record: what is sent under one time-out."""
+
+_SHORTEST = 6
+"""Characters of the shortest part of a secret address that is masked: `/in` or `v1` stand in every second answer."""
 
 
 _NEAR = (".internal", ".local", ".localhost", ".svc", ".home.arpa", ".test")
@@ -237,6 +240,29 @@ def origin(url: str) -> str:
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
+
+
+def secrets_of(url: str) -> list[str]:
+    """What a server may repeat of an address that is secret: all of it, path and query, and the longer parts of both.
+
+    Each as it was given, as it is sent and as the server decodes it. Parts also stand for themselves, because servers
+    quote paths in ways of their own (`\\/` in JSON, `&amp;` in HTML). Scheme, host and port are told.
+    """
+    try:
+        sent = urllib3.util.parse_url(url).request_uri
+    except urllib3.exceptions.LocationParseError:
+        sent = ""  # no request can be made to it
+    given = urlsplit(url)
+    targets = {sent, given.path + (f"?{given.query}" if given.query else "")}
+    found = {url}
+    for target in targets:
+        path, _, query = target.partition("?")
+        values = [value if equals else name for name, equals, value in (p.partition("=") for p in query.split("&"))]
+        parts = (target, path, query, *path.split("/"), *values)
+        found.update(form for part in parts for form in (part, unquote(part), unquote_plus(part)))
+    if given.fragment:
+        found.add(given.fragment)
+    return [text for text in found if len(text) >= _SHORTEST]
 
 
 def retry_after(given: str | None) -> float | None:
