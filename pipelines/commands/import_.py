@@ -23,6 +23,7 @@ def command(file: Any, output: str | None) -> int:
     """Read emnify's data streams, one or a list as GET /api/v2/data_stream gives them; write a streams file of ours.
 
     Secrets are not taken over: each becomes a reference to an environment variable, and the list of these is printed.
+    Every header counts as one, and a URL with a query, a user or a part that looks like a token.
     Exit code 2 if something cannot be read; then nothing is written.
     """
     try:
