@@ -26,6 +26,7 @@ from transforms.deliver.failures import SetupError
 from transforms.deliver.parts import Part
 from transforms.deliver.registry import DESTINATIONS
 from transforms.route.definitions import StreamsFileError, load_streams
+from transforms.route.masking import compile_mask
 
 WRITER = "test"
 MARK = "data-streamer-test"
@@ -98,12 +99,12 @@ def _named(name: str, streams: Sequence[Stream]) -> Stream:
 
 
 def try_out(stream: Stream) -> Answer:
-    """Sends the sample record to a stream's destination once, and returns what it answered.
+    """Sends the sample record, masked as the stream's own are, to its destination once; returns what it answered.
 
     Raises:
-      SecretError: a secret cannot be read here.
+      SecretError: a secret, such as the key of the mask, cannot be read here.
     """
-    rows = sample_rows(stream.content)
+    rows = _masked(sample_rows(stream.content), stream)
     hour = int(rows.column("hour").cast(pa.int64())[0].as_py())
     part = Part(stream.name, stream.content, hour, 0, WRITER, 0)
     destination = DESTINATIONS[stream.destination.type](stream.destination)
@@ -117,6 +118,15 @@ def try_out(stream: Stream) -> Answer:
             return destination.try_out(part, rows, stream, output)
         finally:
             destination.close()
+
+
+def _masked(rows: pa.RecordBatch, stream: Stream) -> pa.RecordBatch:
+    """What the stream's receiver may see of rows: a test must not show it more than a run does."""
+    try:
+        mask = compile_mask(stream)
+    except SecretError as error:
+        raise SecretError(f"stream {stream.name}: mask: {error}") from None
+    return rows if mask is None else mask.apply(rows)
 
 
 def sample_rows(content: str) -> pa.RecordBatch:

@@ -46,6 +46,35 @@ def test_sends_one_marked_record_and_tells_the_answer(
     assert "hook: taken by webhook in 0." in said and "202 Accepted: queued as 17" in said
 
 
+@pytest.mark.parametrize("shape", ["table", "emnify"])
+@pytest.mark.parametrize("content", ["events", "usage"])
+def test_the_mask_of_the_stream_applies(
+    tmp_path: Path, server: http.Receiver, monkeypatch: pytest.MonkeyPatch, content: str, shape: str
+) -> None:
+    monkeypatch.setenv("MASK_KEY", "a key of sixteen or more")
+    key = {"env": "MASK_KEY"}
+    mask = [{"fields": ["iccid", "iccid_19", "imsi"], "action": "pseudonymise", "key": key},
+            {"fields": ["organisation_name"], "action": "drop"}]  # fmt: skip
+    (clear,) = sample_rows(content).column("iccid").to_pylist()
+    for masked in (False, True):
+        stream = {**hook(server.address), "content": content, "shape": shape, **({"mask": mask} if masked else {})}
+        assert main(["test", "hook", f"--streams={streams_file(tmp_path, stream)}"]) == 0
+        sent = server.requests[-1].body.decode()
+        assert (clear in sent) is not masked
+        # The device is named as the organisation is, so that this name goes wherever else it stands.
+        assert (f'"{MARK}"' in sent) is not masked
+
+
+def test_a_mask_without_its_key_is_a_mistake_and_nothing_is_sent(
+    tmp_path: Path, server: http.Receiver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MASK_KEY", raising=False)
+    mask = [{"fields": ["iccid", "imsi"], "action": "pseudonymise", "key": {"env": "MASK_KEY"}}]
+    assert main(["test", "hook", f"--streams={streams_file(tmp_path, {**hook(server.address), 'mask': mask})}"]) == 2
+    assert "stream hook: mask: environment variable MASK_KEY is not set" in capsys.readouterr().err
+    assert not server.requests
+
+
 def test_makes_one_attempt_and_tells_why_it_failed(
     tmp_path: Path, server: http.Receiver, capsys: pytest.CaptureFixture[str]
 ) -> None:
