@@ -44,6 +44,7 @@ class Attempts:
     ):
         self._retry, self._breaker, self._pace = retry, breaker, pace
         self._until, self._clock, self._sleep = until, clock, sleep
+        self._paced = 0.0  # seconds that were waited for the pace
 
     def one(self, send: Callable[[], Answer], records: int) -> Answer:
         """One attempt at a request of so many records, if the circuit breaker lets it through, when its turn has come.
@@ -60,14 +61,15 @@ class Attempts:
             return Answer(Failure(FailureKind.TRANSIENT, error, remedy, retry_after=blocked))
         if turn:
             self._sleep(turn)
+            self._paced += turn
         self._pace.sent(records)
         answer = send()
         self._breaker.record(failed=is_transient(answer.failure))
         return answer
 
     def until_settled(self, attempt: Callable[[], Failure | None]) -> Failure | None:
-        """Tries as often and as long as the lane may; see `until_settled`."""
-        return until_settled(attempt, self._retry, self._until, self._clock, self._sleep)
+        """Tries as often and as long as the lane may; see `until_settled`. Waits for the pace do not count as trying."""
+        return until_settled(attempt, self._retry, self._until, self._clock, self._sleep, lambda: self._paced)
 
     def _is_late(self, moment: float) -> bool:
         return self._until is not None and moment > self._until
@@ -79,6 +81,7 @@ def until_settled(
     until: float | None = None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    paced: Callable[[], float] = lambda: 0.0,
 ) -> Failure | None:
     """Tries until it succeeds, fails in a way that does not pass, or a bound is reached; returns the last failure.
 
@@ -88,13 +91,15 @@ def until_settled(
       until: time of the clock after which nothing is tried again; None: no such time.
       clock: monotonic time in seconds.
       sleep: waits so many seconds.
+      paced: seconds that attempts have waited for their pace so far. They are no part of the time that is tried: with a
+        slow rate and large batches the wait for one turn is longer than that.
     """
-    latest = clock() + retry.seconds
-    if until is not None:
-        latest = min(latest, until)
+    latest = clock() - paced() + retry.seconds
 
     def stop(state: tenacity.RetryCallState) -> bool:
-        return state.attempt_number >= retry.attempts or clock() + state.upcoming_sleep > latest
+        again = clock() + state.upcoming_sleep
+        late = again - paced() > latest or (until is not None and again > until)
+        return state.attempt_number >= retry.attempts or late
 
     # Most requests succeed at once: tenacity, which costs a fifth of a small request, is for the others.
     first = attempt()

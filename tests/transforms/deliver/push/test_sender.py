@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -179,6 +180,26 @@ def test_a_pace_that_does_not_fit_the_deadline_is_not_waited_for(clock: Clock) -
     assert sender.deliver(batch_of(usage([1]))).failure is None
     assert sender.deliver(batch_of(usage([2]))).failure is not None
     assert clock.slept == [] and receiver.taken == [1]
+
+
+def test_waits_for_the_pace_do_not_use_up_the_time_of_retries(clock: Clock) -> None:
+    # 75 s for each batch of 3,000: longer than Retry.seconds.
+    receiver = Receiver(clock, [Answer(), Answer(BUSY)])
+    sender = sender_to(receiver, clock, rate=Rate(records_per_second=40))
+    for start in (0, 3_000):
+        sent = sender.deliver(batch_of(usage(range(start, start + 3_000))))
+        assert sent.failure is None and set(sent.status) == {TAKEN}
+    assert [len(request.ids) for request in receiver.requests] == [3_000] * 3
+    assert receiver.taken == list(range(6_000))
+    assert (np.diff([request.at for request in receiver.requests]) >= 74.9).all()
+
+
+def test_retries_at_a_pace_end_by_their_own_time(clock: Clock) -> None:
+    receiver = Receiver(clock, decide=lambda ids: Answer(dataclasses.replace(BUSY, retry_after=30.0)), takes=1)
+    sender = sender_to(receiver, clock, Retry(attempts=100, seconds=60), Rate(requests_per_second=0.01))
+    assert sender.deliver(batch_of(usage([1]))).failure is not None
+    # Of 100 s from one request to the next 30 are the pause that was asked for, and a second is the request's own.
+    assert len(receiver.requests) == 2
 
 
 @given(
