@@ -143,6 +143,8 @@ class ArchiveDestination(Destination[Options], abc.ABC):
     def __init__(self, options: Options):
         super().__init__(options)
         self._breaker = CircuitBreaker()
+        # For all deliveries of a lane, one after another; with a rate there is only one lane.
+        self._pace = Pace(options.rate)
 
     @abc.abstractmethod
     def connect(self) -> ObjectStore:
@@ -216,7 +218,7 @@ class ArchiveDestination(Destination[Options], abc.ABC):
         """Write the parts of one shard, one file at a time; after a failure the others wait."""
         del output
         failure: Failure | None = None
-        attempts = Attempts(self.options.retry, self._breaker, Pace(self.options.rate), until)
+        attempts = Attempts(self.options.retry, self._breaker, self._pace, until)
         for part, rows in parts:
             outcome = self._write(part, rows, stream, attempts) if failure is None else Outcome(failure=failure)
             failure = outcome.failure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -22,7 +23,7 @@ from transforms.deliver.bigquery.offsets import DIRECTORY
 from transforms.deliver.destination import Outcome
 from transforms.deliver.failures import FailureKind
 from transforms.deliver.parts import Part
-from transforms.deliver.push.options import Retry
+from transforms.deliver.push.options import Rate, Retry
 from transforms.deliver.selection import Selection
 
 _NUMBERS = itertools.count()
@@ -116,6 +117,24 @@ def test_the_default_stream_takes_what_is_sent_again(emulator: BigQuery, tmp_pat
     for _ in range(2):
         run(stream, tmp_path, [usage(1, 2)])
     assert ids(emulator, stream) == [1, 1, 2, 2], "at least once: a receiver tells repeats by their ids"
+
+
+@pytest.mark.parametrize("exactly_once", [False, True])
+def test_a_rate_holds_from_one_delivery_to_the_next(exactly_once: bool, emulator: BigQuery, tmp_path: Path) -> None:
+    stream = stream_of(exactly_once=exactly_once, rate=Rate(requests_per_second=0.01))
+    destination = BigQueryDestination(stream.destination)  # type: ignore[arg-type]
+    destination.setup()
+    until = time.monotonic() + 60
+    first, second = (
+        [(Part(stream.name, "usage", HOUR, number, WRITER, 0), Selection(usage(number)))] for number in (1, 2)
+    )
+    ((_, outcome),) = destination.deliver_lane(first, stream, str(tmp_path), until)
+    assert outcome.delivered == 1, outcome.failure
+    # Its turn comes after the end of the time that there is.
+    ((_, outcome),) = destination.deliver_lane(second, stream, str(tmp_path), until)
+    assert outcome.failure is not None and "no time left" in outcome.failure.error
+    assert ids(emulator, stream) == [1]
+    destination.close()
 
 
 def test_exactly_once_a_replay_in_another_process_doubles_nothing(emulator: BigQuery, tmp_path: Path) -> None:

@@ -31,7 +31,6 @@ from transforms.deliver.push.attempts import until_settled
 from transforms.deliver.push.batch import Batch, Limits
 from transforms.deliver.push.identity import shards_of
 from transforms.deliver.push.lane import deliver_lane
-from transforms.deliver.push.pace import Pace
 from transforms.deliver.push.pushed import PushedDestination
 from transforms.deliver.push.sender import Sender
 from transforms.deliver.selection import Selection
@@ -213,9 +212,7 @@ class BigQueryDestination(PushedDestination[BigQueryOptions]):
         if first is None:
             return
         offsets = Offsets.read(output, stream.name, first[0].writer, first[0].shard)
-        sender = Sender(
-            lambda batch: self._send(batch, offsets), self.options.retry, self._breaker, Pace(self.options.rate), until
-        )
+        sender = Sender(lambda batch: self._send(batch, offsets), self.options.retry, self._breaker, self._pace, until)
         yield from deliver_lane(itertools.chain([first], remaining), stream, self.limits(stream), sender)
 
     def send(self, batch: Batch) -> Answer:

@@ -68,7 +68,7 @@ class Attempts:
         return answer
 
     def until_settled(self, attempt: Callable[[], Failure | None]) -> Failure | None:
-        """Tries as often and as long as the lane may; see `until_settled`. Waits for the pace do not count as trying."""
+        """Tries as often and as long as the lane may; see `until_settled`. Waits for the pace are not counted."""
         return until_settled(attempt, self._retry, self._until, self._clock, self._sleep, lambda: self._paced)
 
     def _is_late(self, moment: float) -> bool:
