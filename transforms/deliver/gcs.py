@@ -13,6 +13,7 @@ from pydantic import Field
 from schemas.destinations import DestinationOptions
 from transforms.deliver.archive import ArchiveDestination, ArchiveOptions, ObjectStore, ObjectStoreError
 from transforms.deliver.failures import Failure, FailureKind, MissingExtraError, SetupError, of_remote_error
+from transforms.deliver.push.http import retry_after
 
 _CONNECT = 10.0
 """Most seconds for a connection."""
@@ -140,8 +141,7 @@ class _CloudStorage(ObjectStore):
 def _failure(where: str, error: Exception) -> Failure:
     failure = of_remote_error(where, error)
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    asked = str(headers.get("Retry-After", ""))
-    return dataclasses.replace(failure, retry_after=float(asked)) if asked.isdecimal() else failure
+    return dataclasses.replace(failure, retry_after=retry_after(headers.get("Retry-After")))
 
 
 def _names(url: str) -> tuple[str, str]:

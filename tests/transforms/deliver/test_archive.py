@@ -8,12 +8,15 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import requests
+from google.api_core.exceptions import ServiceUnavailable
 from pydantic import ValidationError
 
 from schemas.streams import Batch
@@ -26,6 +29,7 @@ from transforms.deliver import formats, registry, storage
 from transforms.deliver.archive import ArchiveDestination, ArchiveOptions, ObjectStore, ObjectStoreError
 from transforms.deliver.failures import FailureKind
 from transforms.deliver.gcs import GcsDestination, GcsOptions
+from transforms.deliver.gcs import _failure as gcs_failure
 from transforms.deliver.parts import Part
 from transforms.deliver.s3 import S3Destination, S3Options
 from transforms.deliver.selection import Selection
@@ -352,6 +356,37 @@ def test_what_passes_is_tried_again(cloud: Cloud, fault: Fault) -> None:
     assert (outcome.delivered, outcome.failure, cloud.proxy.faults) == (3, None, 1)
     cloud.proxy.inject(Fault.NONE)
     assert len(cloud.objects(f"{stream.name}/")) == 1
+
+
+def test_a_rate_holds_from_one_delivery_to_the_next(cloud: Cloud) -> None:
+    stream = cloud.stream("paced", shards=1, rate={"requests_per_second": 0.01})
+    first, second = ([(part_of("paced", pane=pane), Selection(ROWS))] for pane in range(2))
+    with closing(made(stream)) as destination:
+        destination.setup()
+        until = time.monotonic() + 30
+        assert [outcome.delivered for _, outcome in destination.deliver_lane(first, stream, "/out", until)] == [3]
+        # Its turn comes after the end of the time that there is.
+        ((_, outcome),) = destination.deliver_lane(second, stream, "/out", until)
+    assert outcome.failure is not None and "no time left" in outcome.failure.error and cloud.proxy.requests == 1
+
+
+@pytest.mark.parametrize(("given", "seconds"), [("7", 7), ("soon", None), (None, None)])
+def test_cloud_storage_may_ask_to_wait_for_seconds(given: str | None, seconds: float | None) -> None:
+    failure = gcs_failure("gs://acme-iot", asking(given))
+    assert (failure.kind, failure.retry_after) == (FailureKind.TRANSIENT, seconds)
+
+
+def test_cloud_storage_may_ask_to_wait_until_a_date() -> None:
+    failure = gcs_failure("gs://acme-iot", asking(formatdate(time.time() + 100, usegmt=True)))
+    assert 90 < (failure.retry_after or 0) <= 100
+
+
+def asking(given: str | None) -> Exception:
+    """What the client raises at a 503 that asks to wait."""
+    response = requests.Response()
+    response.status_code = 503
+    response.headers.update({} if given is None else {"Retry-After": given})
+    return ServiceUnavailable("busy", response=response)
 
 
 def test_a_store_that_hangs_leaves_all_pending_in_bounded_time_and_takes_them_later(cloud: Cloud) -> None:

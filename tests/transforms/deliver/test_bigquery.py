@@ -9,13 +9,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from google.api_core.exceptions import NotFound
+import requests
+from google.api_core.exceptions import NotFound, ServiceUnavailable
 from pydantic import ValidationError
 
 from schemas.tables import TABLES
@@ -23,7 +25,7 @@ from tests.servers.bigquery import PROJECT, BigQuery, bigquery_emulator
 from tests.servers.proxy import Fault, http_proxy
 from tests.servers.storage import storage_emulator
 from tests.transforms.deliver.support import HOUR, WRITER, Stream, rows_of
-from transforms.deliver.bigquery import BigQueryDestination, BigQueryOptions, content, loading
+from transforms.deliver.bigquery import BigQueryDestination, BigQueryOptions, content, errors, loading
 from transforms.deliver.bigquery.loading import day_of, parsed
 from transforms.deliver.destination import Outcome
 from transforms.deliver.failures import FailureKind, MissingExtraError
@@ -399,6 +401,17 @@ def test_faults_have_their_kind_and_lose_nothing(
     (outcome,) = bench.run([usage(1, 2)])
     assert outcome.delivered == 2
     assert bench.ids() == [1, 2]
+
+
+@pytest.mark.parametrize(("given", "least", "most"), [("7", 7, 7), ("date", 90, 100), ("soon", 0, 0), (None, 0, 0)])
+def test_bigquery_may_ask_to_wait_for_seconds_or_until_a_date(given: str | None, least: float, most: float) -> None:
+    response = requests.Response()
+    response.status_code = 503
+    if given is not None:
+        date = formatdate(time.time() + 100, usegmt=True)
+        response.headers["Retry-After"] = date if given == "date" else given
+    failure = errors.of_error("BigQuery", ServiceUnavailable("busy", response=response))
+    assert failure.kind is FailureKind.TRANSIENT and least <= (failure.retry_after or 0) <= most
 
 
 def test_transient_faults_are_tried_again(emulator: BigQuery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

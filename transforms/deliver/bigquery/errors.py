@@ -11,6 +11,7 @@ from typing import Any
 
 from transforms.dead_letters import scrub
 from transforms.deliver.failures import Failure, FailureKind, http_status
+from transforms.deliver.push.http import retry_after
 
 _PASSING = {
     "backendError", "internalError", "jobBackendError", "jobInternalError", "jobRateLimitExceeded", "rateLimitExceeded",
@@ -65,8 +66,8 @@ def of_error(where: str, error: Exception) -> Failure:
     status = http_status(error)
     reason = reasons[0] if reasons else _BY_STATUS.get(status or 0, "")
     failure = of_reason(where, reason, str(getattr(error, "message", "")), status)
-    asked = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
-    return dataclasses.replace(failure, retry_after=float(asked)) if asked.isdecimal() else failure
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    return dataclasses.replace(failure, retry_after=retry_after(headers.get("Retry-After")))
 
 
 def of_job(where: str, result: dict[str, Any]) -> Failure:
