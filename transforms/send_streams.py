@@ -1,6 +1,7 @@
 """Send the streams of a live job whose workers share no disk (Dataflow): a key of the runner for each (stream, shard).
 
-What a shard gets waits in the runner's state until its batch is full or ``max_delay`` has passed. What cannot be
+What a shard gets waits in the runner's state until its batch is full, or until the stream's ``batch.seconds`` (an
+archive's ``rotate_interval``), else ``max_delay``, have passed. What cannot be
 delivered then moves into the spool under the output directory, and a reference stays in the state: it is tried again
 after a pause that grows, first and in order. No key waits for another.
 """
@@ -28,11 +29,12 @@ from schemas.tables import DEVICE_USAGE_HOURLY, TABLES, USAGE
 from transforms.dead_letters import dead_letter_batch
 from transforms.deliver import spool, storage
 from transforms.deliver.consignments import Consignment, decode, encode, of_spooled
-from transforms.deliver.courier import FIRST_PAUSE, LONGEST_PAUSE
-from transforms.deliver.destination import Destination, Outcome
+from transforms.deliver.courier import pause_after
+from transforms.deliver.destination import Destination, Outcome, Waits
 from transforms.deliver.failures import Failure, FailureKind
 from transforms.deliver.lanes import Destinations
 from transforms.deliver.parts import Part
+from transforms.deliver.registry import waits_of
 from transforms.deliver.selection import Selection
 from transforms.gather.claims import Spill
 from transforms.gather_by_cell import KeyedBytes
@@ -51,6 +53,9 @@ PARTS_AT_ONCE = 256
 
 FULL = 1_000
 """Records from which on a delivery is due where the stream does not say how large its batches are."""
+
+_NO_STREAM = Waits(None, 1 << 62)
+"""What waits for a stream that the job does not define any more is not delivered, however much it is."""
 
 _TURN = 8
 """Bytes in front of a consignment in the state: the order of arrival, which a bag does not keep."""
@@ -94,6 +99,7 @@ class _Send(beam.DoFn):
     def __init__(self, run: Run, streams: Sequence[Stream]):
         self._run = run
         self._streams = {stream.name: stream for stream in streams}
+        self._waits = {stream.name: waits_of(stream) for stream in streams}
 
     def setup(self) -> None:
         self._destinations = Destinations(self._streams)
@@ -119,10 +125,11 @@ class _Send(beam.DoFn):
         path = self._path(one.part(self._run.writer))
         if one.claim is not None or path not in lane.taken_up:
             _add(waiting, lane, one)
-        stream, now = self._streams.get(one.stream), time.time()
-        full = stream is not None and lane.rows >= (stream.batch.size or FULL)
+        now = time.time()
+        seconds, rows = self._waits.get(one.stream, _NO_STREAM)
+        full = lane.rows >= (rows or FULL)
         if not lane.due:
-            lane.due = now if full else now + self._live.max_delay
+            lane.due = now if full else now + (self._live.max_delay if seconds is None else seconds)
             due.set(lane.due)
         elif full and not lane.attempts and lane.due > now:
             lane.due = now
@@ -142,10 +149,9 @@ class _Send(beam.DoFn):
         for result in results:
             yield from self._reported(result)
         if self._again(results) and not lane.ended:
-            pause = 0.0
-            if any(result.failure is not None for result in results):
-                pause = _pause(lane, results)
-            lane.due = time.time() + pause
+            failures = [result.failure for result in results if result.failure is not None]
+            pauses = [pause_after(lane.attempts, failure) for failure in failures]
+            lane.due = time.time() + max(pauses, default=0.0)
             due.set(lane.due)
         _replace(waiting, lane, left)
         state.write(_encoder.encode(lane))
@@ -307,13 +313,6 @@ class _Send(beam.DoFn):
             yield encode_group(Group(("deliver", 0, 0, 0), entries))
         for claim in result.dead:
             yield beam.pvalue.TaggedOutput(DEAD, (0, claim))
-
-
-def _pause(lane: _Lane, results: Sequence[_Result]) -> float:
-    """Seconds until a failed delivery is tried again: doubled each time, longer where the destination asks for it."""
-    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(lane.attempts - 1, 10))
-    asked = (result.failure.retry_after for result in results if result.failure is not None)
-    return max([pause, *(min(seconds, LONGEST_PAUSE) for seconds in asked if seconds is not None)])
 
 
 def _add(waiting: Any, lane: _Lane, one: Consignment) -> None:

@@ -12,7 +12,9 @@ import msgspec
 
 from pipelines.live.workplace import Workplace
 from transforms.deliver import storage
+from transforms.deliver.destination import StreamDefinition
 from transforms.deliver.failures import Failure
+from transforms.deliver.registry import waits_of
 from transforms.ledger.counts import FEED, Count
 
 FILE = "status.json"
@@ -152,19 +154,21 @@ class Meter:
             delivered, dead, filtered, pending = sums[stream.name]
             failure = standing.get(stream.name, (0, None))[1]
             age = oldest.get(stream.name)
-            state = self._state(stream.state == "paused", failure, age)
+            state = self._state(stream, failure, age)
             reason = f"{failure.error}; {failure.remedy}" if failure is not None and state == "Error" else None
             found.append(
                 StreamStatus(stream.name, state, reason, delivered, dead, filtered, pending, age and round(age, 1), 0.0)
             )
         return found
 
-    def _state(self, paused: bool, failure: Failure | None, age: float | None) -> str:
-        if paused:
+    def _state(self, stream: StreamDefinition, failure: Failure | None, age: float | None) -> str:
+        if stream.state == "paused":
             return "Paused"
         if failure is not None:
             return "Error"
-        return "Pending" if age is not None and age > self._live.max_delay + SLOW_SECONDS else "Running"
+        seconds = waits_of(stream).seconds
+        delay = self._live.max_delay if seconds is None else seconds
+        return "Pending" if age is not None and age > delay + SLOW_SECONDS else "Running"
 
     def _rates(self, received: int, settled: dict[str, int]) -> tuple[float, dict[str, float]]:
         now = time.monotonic()

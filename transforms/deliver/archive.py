@@ -19,7 +19,7 @@ from pydantic_core import InitErrorDetails
 
 from transforms.deliver import formats, layout, storage
 from transforms.deliver.answer import Answer
-from transforms.deliver.destination import Destination, Kind, Outcome, StreamDefinition
+from transforms.deliver.destination import Destination, Kind, Outcome, StreamDefinition, Waits
 from transforms.deliver.failures import Failure
 from transforms.deliver.parts import Part
 from transforms.deliver.push.attempts import Attempts, is_transient
@@ -178,6 +178,13 @@ class ArchiveDestination(Destination[Options], abc.ABC):
         prefix = layout.of_stream(f"{cls.scheme}://{options.bucket}/{options.prefix}", stream.name, stream.content)
         name = f"{_EXPORTS[stream.content]} csv" if _is_export(stream) else formats.FORMATS[stream.format].extension
         return f"{prefix.rstrip('/')} {name}"
+
+    @classmethod
+    def waits(cls, stream: StreamDefinition) -> Waits:
+        """Until a file is full, or has been waited for long enough."""
+        options = stream.destination
+        assert isinstance(options, ArchiveOptions)
+        return Waits(options.rotate_interval, options.flush_size)
 
     def preflight(self, stream: StreamDefinition, output: str) -> Failure | None:
         """Whether the bucket is there, and takes files as far as that shows without leaving one."""

@@ -2,9 +2,11 @@
 
 Each shard of a stream has a thread, so that no receiver holds up another, nor the steps of the pipeline. A destination
 that fails is tried again after a pause that grows, also one that cannot be set up; what waits for it stays first, and
-in order. What was delivered is committed to the books before it is forgotten: a kill in between sends it again under
-the same ids. Files of the spool stay until the ledger is published without them, however old they are: of records that
-have waited for seven days the log warns, and none is given up.
+in order. The pause grows to a minute, and to a quarter of an hour where somebody has to mend something first (401, 403,
+404, 410, no credentials): a restart tries such a destination at once. What was delivered is committed to the books
+before it is forgotten: a kill in between sends it again under the same ids. Files of the spool stay until the ledger is
+published without them, however old they are: of records that have waited for seven days the log warns, and none is
+given up.
 """
 
 from __future__ import annotations
@@ -27,14 +29,16 @@ from transforms.deliver.destination import Outcome, StreamDefinition
 from transforms.deliver.failures import Failure, FailureKind
 from transforms.deliver.lanes import Destinations
 from transforms.deliver.parts import Part
+from transforms.deliver.registry import waits_of
 from transforms.deliver.selection import Selection
 from transforms.deliver.warehouse import write_table_part
 from transforms.ledger.books import Books
 from transforms.ledger.counts import Count, Entry, FileEntry, Group, Unlisted
 from transforms.run import Run
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-"""Seconds before a failed destination is tried again: doubled each time, up to a minute."""
+FIRST_PAUSE, LONGEST_PAUSE, LONGEST_TO_MEND = 1.0, 60.0, 900.0
+"""Seconds before a failed destination is tried again: doubled each time, up to a minute; up to a quarter of an hour
+where the failure does not pass by itself: more requests would not help, and some receivers count them as abuse."""
 
 _PARTS_AT_ONCE = 256
 """Parts that are taken for one delivery: their rows fill several batches."""
@@ -91,12 +95,13 @@ class Courier:
       run: the run.
       streams: the stream definitions; those that are paused keep what waits for them.
       books: where deliveries are committed.
-      max_delay: most seconds that a record waits for its batch to fill.
+      max_delay: most seconds that a record waits for its batch to fill, where its stream does not say how long.
     """
 
     def __init__(self, run: Run, streams: Sequence[StreamDefinition], books: Books, max_delay: float):
         self._run, self._books, self._max_delay = run, books, max_delay
         self._streams: Mapping[str, StreamDefinition] = {stream.name: stream for stream in streams}
+        self._waits = {stream.name: waits_of(stream) for stream in streams}
         self._destinations = Destinations(self._streams)
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._threads: dict[tuple[str, int], threading.Thread] = {}
@@ -199,7 +204,7 @@ class Courier:
             with self._changed:
                 lane.failure = failure
                 lane.attempts = 0 if failure is None else lane.attempts + 1
-                lane.again = time.monotonic() + (0.0 if failure is None else _pause(lane.attempts, failure))
+                lane.again = time.monotonic() + (0.0 if failure is None else pause_after(lane.attempts, failure))
 
     def _next(self, stream: StreamDefinition, lane: _Lane) -> list[_Waits] | None:
         """Waits until a delivery is due, and returns its parts; None where the lane has come to its end."""
@@ -217,8 +222,10 @@ class Courier:
             return float("inf")
         if lane.failure is not None:
             return lane.again - now
-        full = stream.batch.size is not None and lane.rows >= stream.batch.size
-        return 0.0 if full or self._until is not None else lane.parts[0].since + self._max_delay - now
+        seconds, rows = self._waits[stream.name]
+        full = rows is not None and lane.rows >= rows
+        delay = self._max_delay if seconds is None else seconds
+        return 0.0 if full or self._until is not None else lane.parts[0].since + delay - now
 
     def _deliver(self, stream: StreamDefinition, lane: _Lane, parts: Sequence[_Waits]) -> Failure | None:
         """Delivers parts, and commits what became of each; puts back what is left, and returns why it is."""
@@ -307,7 +314,8 @@ def _is_rest(part: Part | None) -> bool:
     return part is not None and part.rest > 0
 
 
-def _pause(attempts: int, failure: Failure) -> float:
-    """Seconds until a destination is tried again that has failed so often."""
+def pause_after(attempts: int, failure: Failure) -> float:
+    """Seconds until a destination is tried again that has failed so often: longer where it asks for it."""
     asked = failure.retry_after or 0.0
-    return min(LONGEST_PAUSE, max(FIRST_PAUSE * 2.0 ** min(attempts - 1, 10), asked))
+    longest = LONGEST_TO_MEND if failure.kind is FailureKind.MISCONFIGURED else LONGEST_PAUSE
+    return min(longest, max(FIRST_PAUSE * 2.0 ** min(attempts - 1, 10), asked))

@@ -17,7 +17,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,18 @@ class StreamDefinition(Protocol):
     def destination(self) -> DestinationOptions: ...
     @property
     def batch(self) -> Batch: ...
+
+
+class Waits(NamedTuple):
+    """How long what a shard of a live job has waits for more to go with.
+
+    Attributes:
+      seconds: from when on it goes, however few records it is; None: as the job says (``--max_delay``).
+      rows: records from which on it goes at once; None: as whoever delivers says.
+    """
+
+    seconds: float | None
+    rows: int | None
 
 
 class Kind(enum.Enum):
@@ -153,6 +165,11 @@ class Destination(abc.ABC, Generic[Options]):
         """What two streams must not share, because one would replace the other's files; None where they may."""
         del stream
         return None
+
+    @classmethod
+    def waits(cls, stream: StreamDefinition) -> Waits:
+        """How long the records of a live job wait for others: until their batch is full, or its time is over."""
+        return Waits(stream.batch.seconds, stream.batch.size)
 
     def preflight(self, stream: StreamDefinition, output: str) -> Failure | None:
         """Look, before a run, whether the target can be reached and is as it should be."""

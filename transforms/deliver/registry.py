@@ -9,7 +9,7 @@ from schemas.destinations import DestinationOptions
 from transforms.deliver import formats
 from transforms.deliver.bigquery import BigQueryDestination
 from transforms.deliver.datadog import DatadogDestination
-from transforms.deliver.destination import Destination, Kind, StreamDefinition
+from transforms.deliver.destination import Destination, Kind, StreamDefinition, Waits
 from transforms.deliver.eventhubs import EventHubsDestination
 from transforms.deliver.files import FilesDestination
 from transforms.deliver.gcs import GcsDestination
@@ -44,6 +44,11 @@ STORED = tuple(sorted(name for name, destination in DESTINATIONS.items() if dest
 def options_models() -> dict[str, type[DestinationOptions]]:
     """The options model of each type: what a streams file is validated with."""
     return {name: destination.options_model for name, destination in DESTINATIONS.items()}
+
+
+def waits_of(stream: StreamDefinition) -> Waits:
+    """How long the records of a stream wait for others in a live job."""
+    return DESTINATIONS[stream.destination.type].waits(stream)
 
 
 def check_streams(streams: Sequence[StreamDefinition]) -> list[tuple[int, str, str]]:

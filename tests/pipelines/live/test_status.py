@@ -20,8 +20,11 @@ from pipelines.commands import main
 from pipelines.live.metrics import serve_metrics
 from pipelines.live.status import Meter, Status, StreamStatus, read_statuses
 from pipelines.live.view import View, line, picture
+from schemas.streams import Batch
 from tests.servers.processes import free_port
+from tests.transforms.deliver.support import Stream
 from transforms.deliver.failures import Failure, FailureKind
+from transforms.deliver.s3 import S3Options
 from transforms.ledger.counts import Count
 
 FAILURE = Failure(FailureKind.TRANSIENT, "answers 503", "see that it is up")
@@ -46,7 +49,7 @@ class Place:
         self.counts: list[Count] = []
         self.run = SimpleNamespace(writer="live", live=SimpleNamespace(max_delay=1.0))
         names = {"warnings": "running", "held": "paused"}
-        self.job = SimpleNamespace(streams=[SimpleNamespace(name=name, state=state) for name, state in names.items()])
+        self.job = SimpleNamespace(streams=[Stream(name, state=state) for name, state in names.items()])
         self.journal = SimpleNamespace(unfinished=(2, 4_096))
         self.desk = SimpleNamespace(draining=False, ids={1: 100, 2: 50}, subscribers={})
         self.courier = SimpleNamespace(standing=lambda: self.standing, oldest=lambda: self.oldest)
@@ -100,6 +103,18 @@ def test_the_state_of_a_stream(tmp_path: Path, failure: Failure | None, oldest: 
     assert (streams["warnings"].state, streams["warnings"].oldest_seconds) == (state, oldest)
     assert streams["warnings"].reason == ("answers 503; see that it is up" if failure else None)
     assert (streams["held"].state, streams["held"].reason) == ("Paused", None)
+
+
+@pytest.mark.parametrize(("oldest", "state"), [(60.0, "Running"), (69.0, "Pending")])
+def test_a_stream_that_waits_as_long_as_it_says_is_not_pending(tmp_path: Path, oldest: float, state: str) -> None:
+    place = Place(tmp_path)
+    place.job.streams = [
+        Stream("batched", batch=Batch(seconds=60)),
+        Stream("archive", destination=S3Options(bucket="acme-iot", rotate_interval=60)),
+    ]
+    place.oldest = {"batched": oldest, "archive": oldest}
+    streams = Meter(place).read().streams  # type: ignore[arg-type]
+    assert [stream.state for stream in streams] == [state, state]
 
 
 def keep(output: Path, what: Status) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,10 +21,12 @@ from tests.transforms.deliver.push.scripted import usage
 from tests.transforms.deliver.support import HOUR, Stream
 from transforms.deliver import courier as module
 from transforms.deliver import spool, storage
-from transforms.deliver.courier import LONG, Courier, _pause
+from transforms.deliver.courier import LONG, Courier, pause_after
 from transforms.deliver.failures import Failure, FailureKind
 from transforms.deliver.parts import Part
 from transforms.deliver.push.options import Rate, Retry
+from transforms.deliver.registry import waits_of
+from transforms.deliver.s3 import S3Options
 from transforms.deliver.webhook import WebhookOptions
 from transforms.ledger.books import Books
 from transforms.ledger.counts import Count, FileEntry, Group
@@ -129,6 +133,37 @@ def test_a_full_batch_goes_at_once(server: Receiver, tmp_path: Path) -> None:
     assert desk.sums() == (2 * ROWS + 1, 0, 0)  # what can be delivered is before it stops
 
 
+@pytest.mark.parametrize(("seconds", "max_delay"), [(0.6, 3600), (0.6, 0.01)])
+def test_a_stream_may_say_how_long_its_records_wait(
+    server: Receiver, tmp_path: Path, seconds: float, max_delay: float
+) -> None:
+    stream = dataclasses.replace(stream_to(server.address), batch=Batch(seconds=seconds))
+    desk = Desk(tmp_path, stream, max_delay=max_delay)
+    start = time.monotonic()
+    desk.arrive([1])
+    until(lambda: bool(server.answered))
+    assert 0.55 < time.monotonic() - start < 5
+    desk.courier.stop(10)
+
+
+def test_an_archive_waits_for_its_interval_or_until_a_file_is_full(tmp_path: Path) -> None:
+    stream = Stream("archive", destination=S3Options(bucket="acme-iot", rotate_interval=600, flush_size=10_000))
+    assert waits_of(stream) == (600, 10_000)
+    courier = Desk(tmp_path, stream).courier
+    now = time.monotonic()
+    part = Part("archive", "usage", HOUR, 0, WRITER, 1)
+
+    def due(*waiting: tuple[int, float]) -> float:
+        """Seconds until a delivery of parts of so many rows and ages is due."""
+        parts = deque(module._Waits(part, now - age, rows) for rows, age in waiting)
+        return courier._due(stream, module._Lane(parts, sum(rows for rows, _ in waiting)))
+
+    assert 590 < due((5_000, 0.0)) <= 600
+    assert 90 < due((1, 500.0), (9_998, 0.0)) <= 100
+    assert due((5_000, 1.0), (5_000, 0.0)) == 0
+    assert due((1, 601.0)) <= 0
+
+
 def test_a_receiver_that_fails_is_tried_after_growing_pauses_and_gets_all_in_order(
     server: Receiver, tmp_path: Path
 ) -> None:
@@ -158,8 +193,16 @@ def test_a_pause_is_as_long_as_was_asked_for_and_a_minute_at_most(monkeypatch: p
     def failure(asked: float | None) -> Failure:
         return Failure(FailureKind.TRANSIENT, "busy", "wait", retry_after=asked)
 
-    assert [_pause(attempts, failure(None)) for attempts in (1, 2, 3, 6, 7, 99)] == [1, 2, 4, 32, 60, 60]
-    assert [_pause(1, failure(asked)) for asked in (0.5, 20, 3600, float("inf"))] == [1, 20, 60, 60]
+    assert [pause_after(attempts, failure(None)) for attempts in (1, 2, 3, 6, 7, 99)] == [1, 2, 4, 32, 60, 60]
+    assert [pause_after(1, failure(asked)) for asked in (0.5, 20, 3600, float("inf"))] == [1, 20, 60, 60]
+
+
+def test_a_pause_grows_to_a_quarter_of_an_hour_where_somebody_has_to_mend_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE", 1.0)
+    denied = Failure(FailureKind.MISCONFIGURED, "answered 401", "correct the credentials")
+    assert [pause_after(attempts, denied) for attempts in (1, 2, 7, 10, 11, 99)] == [1, 2, 64, 512, 900, 900]
 
 
 @pytest.mark.parametrize("taken", range(6))
