@@ -52,14 +52,15 @@ class ArchiveOptions(PushOptions):
         default=LEAST_FLUSH,
         ge=LEAST_FLUSH,
         le=MOST_FLUSH,
-        description="Most entries of a file: what a pane of an hour has more becomes further files.",
+        description="Most entries of a file: what a pane of an hour has more becomes further files. A live job writes "
+        "as soon as so many entries wait in a lane.",
     )
     rotate_interval: float = Field(
         default=10,
         ge=10,
         le=900,
-        description="Longest time that a live job keeps a file open, in seconds. A batch job closes each file when its "
-        "rows are written, and has no use for it.",
+        description="Longest time that a live job lets entries wait for others of their file, in seconds. A batch job "
+        "closes each file when its rows are written, and has no use for it.",
     )
     shards: int = Field(
         default=_SHARDS,
@@ -203,13 +204,19 @@ class ArchiveDestination(Destination[Options], abc.ABC):
         whose time is the hour of the records. As it tells neither writers nor files of an hour apart, and a suffix
         would change the name, each lies in a directory of its own: ``part=<writer>-<bucket>-<pane>``.
         """
-        template = layout.complete(f"{self.scheme}://{self.options.bucket}/{self.options.prefix}")
         name = storage.part_name(part.writer, part.bucket, part.pane, formats.FORMATS[stream.format].extension, number)
         if _is_export(stream):
             moment = datetime.fromtimestamp(part.hour // 1_000_000, UTC)
             export = f"{_EXPORTS[part.table]}_{moment:%Y%m%d_%H%M%S}.csv"
             name = f"part={name.removeprefix('part-').removesuffix('.csv')}/{export}"
-        return storage.join(layout.directory(template, part), name)
+        return storage.join(self._directory(part), name)
+
+    def _directory(self, part: Part) -> str:
+        return layout.directory(layout.complete(f"{self.scheme}://{self.options.bucket}/{self.options.prefix}"), part)
+
+    def joins(self, part: Part) -> str:
+        """Parts of one hour are one file, where the prefix does not keep them apart."""
+        return f"{part.hour} {self._directory(part)}"
 
     def lanes(self, part: Part, rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
         """By the hour."""

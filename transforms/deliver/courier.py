@@ -19,13 +19,15 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pyarrow as pa
 
 from schemas.records import FEEDS
 from schemas.tables import DEAD_LETTERS, DEVICE_USAGE_HOURLY, TABLES, USAGE
 from transforms.dead_letters import dead_letter_batch
 from transforms.deliver import spool, storage
-from transforms.deliver.destination import Outcome, StreamDefinition
+from transforms.deliver.destination import Destination, Outcome, StreamDefinition
 from transforms.deliver.failures import Failure, FailureKind
 from transforms.deliver.lanes import Destinations
 from transforms.deliver.parts import Part
@@ -243,6 +245,7 @@ class Courier:
             found = self._destinations.of(stream.name, again=True)
             if isinstance(found, Failure):
                 return found
+            parts = self._joined(found, stream, lane, parts)
             for part, outcome in found.deliver_lane(read(), stream, self._run.output, self._until):
                 failure = failure or outcome.failure
                 rest = self._settle(part, lane.parts[0], outcome)
@@ -265,6 +268,51 @@ class Courier:
             with self._changed:
                 lane.put_back(left)
         return failure
+
+    def _joined(
+        self, destination: Destination[Any], stream: StreamDefinition, lane: _Lane, parts: Sequence[_Waits]
+    ) -> Sequence[_Waits]:
+        """Makes one part of those that the destination writes together, and returns the first parts of the lane, which
+        are as many rows as it takes at once.
+
+        What is joined is in the spool and in the books before anything of it is sent, and is never joined again: so a
+        part is the same rows at every attempt at it, whoever is killed in between.
+        """
+        most = self._waits[stream.name].rows
+        groups: dict[tuple[str, str], list[tuple[_Waits, Part, pa.RecordBatch]]] = {}
+        taken = rows = 0
+        for waits in parts:
+            if taken and most is not None and rows + waits.rows > most:
+                break
+            place = destination.joins(waits.part)
+            if place is None:
+                return parts  # it takes each part by itself
+            if not _is_rest(waits.part):
+                part, batch = spool.take(self._run.output, waits.part)
+                groups.setdefault((place, part.table), []).append((waits, part, batch))
+            taken, rows = taken + 1, rows + waits.rows
+        joined = [waits for waits in parts[:taken] if _is_rest(waits.part)]
+        entries: list[Entry] = []
+        for group in groups.values():
+            first, part, _ = group[0]
+            own = replace(part, rest=part.rest + 1)
+            stored = spool.put(self._run.output, own, pa.concat_batches([batch for _, _, batch in group]))
+            count = sum(waits.rows for waits, _, _ in group)
+            for waits, _, _ in group:
+                path = spool.path_of(self._run.output, waits.part)
+                entries.append(Unlisted(storage.relative(self._run.output, path)))
+            name = f"{spool.DIRECTORY}/{part.stream}"
+            entries.append(FileEntry(name, part.hour, stored.path, count, stored.bytes, stored.checksum))
+            joined.append(_Waits(replace(first.part, rest=own.rest), first.since, count))
+        if not entries:
+            return joined
+        self._books.commit(Group(("deliver", 0, 0, 0), entries))
+        self._books.sync()
+        with self._changed:
+            for _ in range(taken):
+                lane.pop()
+            lane.put_back(joined)
+        return joined
 
     def _settle(self, part: Part, waits: _Waits, outcome: Outcome) -> _Waits | None:
         """Commits what became of a part, and returns what is left of it."""

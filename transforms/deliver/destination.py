@@ -253,6 +253,14 @@ class Destination(abc.ABC, Generic[Options]):
         del stream
         return cls.kind is Kind.PUSHED
 
+    def joins(self, part: Part) -> str | None:
+        """Where a part goes, whatever its table: a live job makes one part of those of one place and table.
+
+        None: it takes each part by itself, and makes requests of its own of them.
+        """
+        del part
+        return None
+
     def lanes(self, part: Part, rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
         """The shard of each row of a pushed stream: rows of one shard are delivered together, in order."""
         del part

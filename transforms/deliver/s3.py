@@ -25,7 +25,12 @@ class S3Destination(ArchiveDestination[S3Options]):
     All formats and shapes. Shape csv in format csv is emnify's export: its columns, and its file names
     ``cdr_YYYYMMDD_HHmmss.csv`` and ``events_YYYYMMDD_HHmmss.csv``, each in a directory ``part=…`` of its own. Other
     files are ``part-<writer>-<bucket>-<pane>.<extension>``. Directories are ``dt=YYYY-MM-DD/hh=HH`` unless ``prefix``
-    says otherwise. A file has at most ``flush_size`` entries; ``rotate_interval`` is for live jobs.
+    says otherwise. A file has at most ``flush_size`` entries.
+
+    A live job writes when entries have waited for ``rotate_interval``, or when ``flush_size`` of them wait in a lane,
+    whichever comes first, and when it stops. What waits then of one hour is one file, with the name of its first pane,
+    unless ``prefix`` has ``{bucket}`` or ``{pane}``. On Dataflow, where workers share no disk, it is a file for each
+    pane.
 
     Guarantee: exactly once. A file has the name of its hour, writer and pane, never of a clock: written again it is
     replaced with the same bytes, two writers never write the same file, and a run removes the files that it wrote

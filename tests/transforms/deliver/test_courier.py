@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import itertools
 import json
 import logging
 import os
@@ -10,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,12 +24,14 @@ from tests.transforms.deliver.push.scripted import usage
 from tests.transforms.deliver.support import HOUR, Stream
 from transforms.deliver import courier as module
 from transforms.deliver import spool, storage
+from transforms.deliver.archive import ObjectStore, ObjectStoreError
 from transforms.deliver.courier import LONG, Courier, pause_after
+from transforms.deliver.destination import Waits
 from transforms.deliver.failures import Failure, FailureKind
 from transforms.deliver.parts import Part
 from transforms.deliver.push.options import Rate, Retry
 from transforms.deliver.registry import waits_of
-from transforms.deliver.s3 import S3Options
+from transforms.deliver.s3 import S3Destination, S3Options
 from transforms.deliver.webhook import WebhookOptions
 from transforms.ledger.books import Books
 from transforms.ledger.counts import Count, FileEntry, Group
@@ -162,6 +167,107 @@ def test_an_archive_waits_for_its_interval_or_until_a_file_is_full(tmp_path: Pat
     assert 90 < due((1, 500.0), (9_998, 0.0)) <= 100
     assert due((5_000, 1.0), (5_000, 0.0)) == 0
     assert due((1, 601.0)) <= 0
+
+
+class Shelf(ObjectStore):
+    """An object store in memory, which refuses while it is told to."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, list[int]] = {}
+        self.puts: list[str] = []
+        self.refuses = False
+
+    def put(self, url: str, data: bytes) -> None:
+        self.puts.append(url)
+        if self.refuses:
+            raise ObjectStoreError(Failure(FailureKind.TRANSIENT, "answers 503", "wait"))
+        self.objects[url] = [json.loads(line)["usage_id"] for line in gzip.decompress(data).splitlines()]
+
+    def named(self) -> dict[str, list[int]]:
+        """Ids of each object, by its hour and name."""
+        return {url.partition("/hh=")[2]: ids for url, ids in self.objects.items()}
+
+    def close(self) -> None: ...
+
+    check = get = remove = list_objects = None  # type: ignore[assignment]
+
+
+@pytest.fixture
+def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    one = Shelf()
+    monkeypatch.setattr(S3Destination, "connect", lambda destination: one)
+    return one
+
+
+def archive_desk(output: Path, rows: int = 10_000, **options: Any) -> Desk:
+    """A desk with an archive whose interval is shorter than options allow."""
+    given = S3Options.model_validate({"bucket": "acme-iot", "retry": {"attempts": 1}, **options})
+    desk = Desk(output, Stream("archive", destination=given), max_delay=3600)
+    desk.courier._waits["archive"] = Waits(0.3, rows)
+    return desk
+
+
+def listed(desk: Desk) -> dict[str, int]:
+    """Rows of the archive's files that count, by hour and name."""
+    files = [file for file in desk.books.files if file.table_or_stream == "streams/archive"]
+    return {file.path.partition("/hh=")[2]: file.row_count for file in files}
+
+
+def test_what_waits_for_an_archive_is_one_file_for_each_hour(shelf: Shelf, tmp_path: Path) -> None:
+    desk = archive_desk(tmp_path)
+    desk.arrive([1, 2], [3])
+    desk.arrive([9], hour=HOUR + 3_600_000_000)
+    desk.arrive([4, 5])
+    until(lambda: desk.sums() == (6, 0, 0))
+    desk.courier.stop(10)
+    names = {"20/part-live-0-1.ndjson.gz": [1, 2, 3, 4, 5], "21/part-live-0-3.ndjson.gz": [9]}
+    assert shelf.named() == names and len(shelf.puts) == 2
+    assert listed(desk) == {name: len(found) for name, found in names.items()}
+    assert desk.waiting() == [] and desk.courier.standing()["archive"] == (0, None)
+
+
+def test_a_full_file_goes_at_once_and_what_does_not_fit_waits(shelf: Shelf, tmp_path: Path) -> None:
+    desk = archive_desk(tmp_path, rows=4)
+    desk.courier._waits["archive"] = Waits(3600, 4)
+    desk.arrive([1, 2], [3])
+    desk.arrive([4, 5])
+    until(lambda: desk.sums() == (3, 2, 0))
+    desk.courier.stop(10)
+    assert list(shelf.named().values()) == [[1, 2, 3], [4, 5]] and desk.sums() == (5, 0, 0)
+
+
+def test_a_prefix_with_the_pane_keeps_parts_apart(shelf: Shelf, tmp_path: Path) -> None:
+    desk = archive_desk(tmp_path, prefix="{stream}/{pane}")
+    desk.arrive([1], [2])
+    until(lambda: desk.sums() == (2, 0, 0))
+    desk.courier.stop(10)
+    assert list(shelf.objects.values()) == [[1], [2]]
+
+
+def test_a_file_that_was_tried_gets_no_more_rows_whoever_is_killed(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = archive_desk(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Courier, "_settle", lambda *given: time.sleep(30))
+        desk.arrive([1, 2], [3])
+        until(lambda: len(shelf.objects) == 1)  # it lies there, and nobody knows
+        desk.kill()
+    shelf.refuses = True
+    desk = archive_desk(tmp_path)
+    desk.number = 2  # numbers of parts are not used again
+    assert desk.sums() == (0, 3, 0)
+    desk.courier.resume()
+    desk.arrive([4])
+    until(lambda: len(shelf.puts) >= 3, "it is tried again")
+    desk.arrive([5])
+    shelf.refuses = False
+    until(lambda: desk.sums() == (5, 0, 0))
+    desk.courier.stop(10)
+    found = shelf.named()
+    assert found["20/part-live-0-1.ndjson.gz"] == [1, 2, 3]
+    assert sorted(itertools.chain.from_iterable(found.values())) == [1, 2, 3, 4, 5]
+    assert listed(desk) == {name: len(ids) for name, ids in found.items()} and desk.waiting() == []
 
 
 def test_a_receiver_that_fails_is_tried_after_growing_pauses_and_gets_all_in_order(
