@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 from schemas.destinations import SecretError
 from schemas.streams import Stream
+from transforms.deliver import storage
 from transforms.deliver.failures import Failure, FailureKind, SetupError
+from transforms.deliver.files import FilesOptions
 from transforms.deliver.registry import DESTINATIONS
 
 SECONDS = 20.0
@@ -22,7 +24,7 @@ class Preflight:
 
     Attributes:
       mistakes: what an operator has to mend before a run: no such target, no permission, a missing package or secret.
-      warnings: what may pass by itself: the run starts, and what cannot be delivered waits.
+      warnings: what may pass by itself, and local directories: the run starts, and what cannot be delivered waits.
     """
 
     mistakes: list[str] = field(default_factory=list)
@@ -32,16 +34,19 @@ class Preflight:
 def look_ahead(streams: Sequence[Stream], output: str, here: bool) -> Preflight:
     """Asks the destinations of the running streams that are reached over a network, all at the same time.
 
+    Local directories that streams name are looked at, too, but only warned of: a disk may be mounted, or a right given,
+    while the run is under way, and the records wait until then.
+
     Args:
       streams: the stream definitions.
       output: the run's output directory.
-      here: whether the workers run on this machine: otherwise their secrets need not be here, and what needs one is
-        left to the workers.
+      here: whether the workers run on this machine: otherwise their secrets and directories need not be here, and what
+        needs them is left to the workers.
     """
+    running = [stream for stream in streams if stream.state == "running"]
+    local = {stream.name for stream in running if here and _is_local(stream)}
     asked = [
-        stream
-        for stream in streams
-        if stream.state == "running" and DESTINATIONS[stream.destination.type].pushes(stream)
+        stream for stream in running if stream.name in local or DESTINATIONS[stream.destination.type].pushes(stream)
     ]
     answers: dict[str, Failure | None] = {}
     # Daemons: one that never answers must not keep the program from ending.
@@ -56,10 +61,16 @@ def look_ahead(streams: Sequence[Stream], output: str, here: bool) -> Preflight:
     for stream in asked:
         failure = answers.get(stream.name, silent)
         if failure is not None:
-            passing = failure.kind is FailureKind.TRANSIENT
+            passing = failure.kind is FailureKind.TRANSIENT or stream.name in local
             text = f"stream {stream.name} ({stream.destination.type}): {failure.error}; {failure.remedy}"
             (found.warnings if passing else found.mistakes).append(text)
     return found
+
+
+def _is_local(stream: Stream) -> bool:
+    """Whether a stream's files go to a local directory that it names."""
+    options = stream.destination
+    return isinstance(options, FilesOptions) and options.path is not None and not storage.is_remote(options.path)
 
 
 def _ask(stream: Stream, output: str, here: bool, answers: dict[str, Failure | None]) -> None:

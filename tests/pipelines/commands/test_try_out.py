@@ -16,6 +16,7 @@ from schemas.tables import STREAM_CONTENTS
 from tests.end_to_end import jobs
 from tests.servers import http
 from transforms.deliver.webhook import WebhookDestination
+from transforms.route.definitions import load_streams
 
 
 @pytest.fixture
@@ -138,6 +139,30 @@ def test_a_server_that_is_down_is_a_warning_and_its_records_wait(tmp_path: Path)
     done = run(tmp_path, streams)
     assert done.code == 3 and "warning: stream hook (webhook)" in done.text
     assert list((tmp_path / "output" / "pending" / "hook").rglob("*.arrow"))
+
+
+@pytest.mark.parametrize("state", ["running", "paused"])
+def test_a_directory_that_cannot_be_written_is_a_warning_and_its_records_wait(tmp_path: Path, state: str) -> None:
+    """Whoever runs the tests may be root, whom no rights stop: a file stands where the directory should be."""
+    (tmp_path / "target").write_text("in the way")
+    keep = {"name": "keep", "content": "events", "state": state,
+            "destination": {"type": "files", "path": f"{tmp_path}/target/{{date}}"}}  # fmt: skip
+    own = {"name": "own", "content": "events", "destination": {"type": "files"}}
+    done = run(tmp_path, streams_file(tmp_path, keep, own))
+    warning = f"warning: stream keep (files): cannot write to {tmp_path}/target: Not a directory; a file is where a"
+    assert (" ".join(warning.split()) in " ".join(done.text.split())) is (state == "running")
+    assert "warning: stream own" not in done.text
+    assert done.code == (3 if state == "running" else 0)
+    assert list((tmp_path / "output" / "pending" / "keep").rglob("*.arrow"))
+    assert list((tmp_path / "output" / "streams" / "own").rglob("part-*"))
+
+
+def test_directories_of_other_machines_are_not_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("in the way")
+    keep = {"name": "keep", "content": "events", "destination": {"type": "files", "path": f"{tmp_path}/target"}}
+    streams = load_streams(str(streams_file(tmp_path, keep)))
+    assert len(preflight.look_ahead(streams, str(tmp_path / "output"), here=True).warnings) == 1
+    assert preflight.look_ahead(streams, str(tmp_path / "output"), here=False) == preflight.Preflight()
 
 
 def test_preflight_can_be_turned_off(tmp_path: Path) -> None:
