@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,15 @@ PICKED = {
 
 
 def opened(benches: Benches, stack: ExitStack) -> dict[str, Bench]:
-    """The benches of all types that can be looked at, but for those whose servers cannot be had."""
+    """The benches of all types that can be looked at; those whose servers cannot be had are warned of, since nobody
+    sees what a test that passes prints.
+    """
     found: dict[str, Bench] = {}
     for kind in DESTINATIONS:
         try:
             bench = stack.enter_context(benches.use(kind))
         except pytest.skip.Exception as skipped:
-            print(f"without {kind}: {skipped}")
+            warnings.warn(f"ten streams go without {kind}: {skipped}", stacklevel=2)
             continue
         if bench.keeps:
             found[kind] = bench
