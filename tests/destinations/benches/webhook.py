@@ -17,7 +17,7 @@ from tests.servers.proxy import Fault, http_proxy
 
 
 class WebhookBench(Bench):
-    """A path for each stream; requests are authorised and signed."""
+    """A path for each stream; requests are authorised and signed. A receiver drops repeats by ``webhook-id``."""
 
     type: ClassVar[str] = "webhook"
     ordered: ClassVar[bool | None] = True
@@ -49,7 +49,8 @@ class WebhookBench(Bench):
             if request.path == f"/{stream}/{content}":
                 given = json.loads(gzip.decompress(request.body))
                 records = given if isinstance(given, list) else [given]
-                found += [Received(record_id_of(record), record) for record in records]
+                name = request.headers["webhook-id"]
+                found += [Received(record_id_of(record), record, name) for record in records]
         return found
 
     @contextmanager
