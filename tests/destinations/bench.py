@@ -41,27 +41,33 @@ class Bench(abc.ABC):
 
     Attributes:
       type: the destination type.
+      variant: what it does otherwise than the type's first bench, where a type has several; that has none.
       packings: (format, shape) pairs that a stream to it can have, to be tested.
       contents: contents that a stream to it can have, to be tested.
       drops_repeats: whether what is sent twice lies there once (files, tables): `received` then has no repeats.
       keeps: whether what is delivered can be looked at; otherwise `received` is always empty.
       batches: whether a stream to it can say how many records a request has, where its type pushes.
+      attempt: seconds that one attempt may take on a busy machine, where that is long: retries get them on top.
       ordered: whether records arrive in order within a device; None: where they come with a key.
       faults: faults that can be made.
       no_fault: why the others cannot.
+      recountable: whether `audit` counts again what lies there; None: as the type says.
       environment: environment variables that the job needs to find the server, and its secrets.
       output: the output directory of the run, for what lies within it; set by whoever uses the bench.
     """
 
     type: ClassVar[str]
+    variant: ClassVar[str] = ""
     packings: ClassVar[tuple[tuple[str, str], ...]] = (("ndjson", "table"), ("ndjson", "emnify"))
     contents: ClassVar[tuple[str, ...]] = ("events", "usage")
     drops_repeats: ClassVar[bool] = False
     keeps: ClassVar[bool] = True
     batches: ClassVar[bool] = True
+    attempt: ClassVar[float] = 0.0
     ordered: ClassVar[bool | None] = None
     faults: ClassVar[frozenset[Fault]] = frozenset()
     no_fault: ClassVar[str] = "its server cannot be made to"
+    recountable: ClassVar[bool | None] = None
     environment: Mapping[str, str] = {}
     output: str = ""
 
@@ -89,18 +95,21 @@ class Bench(abc.ABC):
 
 
 def bench_of(kind: str) -> Bench:
-    """The bench of a destination type, from ``benches/<type>.py``; it is not opened yet.
+    """The bench of a destination type, or of ``<type>:<variant>``, from ``benches/<type>.py``; it is not opened yet.
 
     Raises:
       LookupError: the type has none.
     """
+    kind, _, variant = kind.partition(":")
     if not (Path(__file__).parent / "benches" / f"{kind}.py").exists():
         raise LookupError(f"destination type {kind} has no bench: write tests/destinations/benches/{kind}.py")
     module = importlib.import_module(f"tests.destinations.benches.{kind}")
     for found in vars(module).values():
-        if isinstance(found, type) and issubclass(found, Bench) and getattr(found, "type", None) == kind:
+        ours = isinstance(found, type) and issubclass(found, Bench) and getattr(found, "type", None) == kind
+        if ours and found.variant == variant:
             return found()
-    raise LookupError(f"tests/destinations/benches/{kind}.py has no subclass of Bench whose type is {kind}")
+    wanted = f"type is {kind}" + (f", and its variant {variant}" if variant else "")
+    raise LookupError(f"tests/destinations/benches/{kind}.py has no subclass of Bench whose {wanted}")
 
 
 class Benches:

@@ -102,7 +102,7 @@ def stream_of(bench: Bench, name: str, directory: Path, **more: Any) -> Stream:
     """A stream of events to a bench's destination, that gives up soon."""
     options, kind = bench.options(name), DESTINATIONS[bench.type]
     if "retry" in kind.options_model.model_fields:
-        options = {"retry": RETRY, **options}
+        options = {"retry": {**RETRY, "seconds": RETRY["seconds"] + bench.attempt}, **options}
     form, shape = bench.packings[0]
     definition = {"name": name, "content": "events", "format": form, "shape": shape, "destination": options, **more}
     if bench.batches and issubclass(kind, PushedDestination):
@@ -240,7 +240,8 @@ Every destination type under every fault, as the suite measured it (`python -m t
 `make test-destinations` does the same again, and fails where a record is lost, or doubled where it must not be.
 
 A stream of events of half a day is delivered while the server is at fault, in requests of 40 records and with short
-bounds of retries (3 attempts, 3 seconds). Then the fault ends, and `data-streamer deliver` delivers what waits.
+bounds of retries (3 attempts, 3 seconds; 10 seconds for BigQuery, where one attempt is a whole load). Then the fault
+ends, and `data-streamer deliver` delivers what waits.
 
 - *in*: records that the stream selected. Each is *delivered*, *pending* or *dead* (a dead letter) after the run.
 - *later*: of the pending ones, how many `deliver` delivered afterwards; nothing stays behind.

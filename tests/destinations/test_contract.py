@@ -24,17 +24,26 @@ import pytest
 from pipelines import commands
 from pipelines.job import prepare
 from tests.destinations.bench import Bench, Benches, Received, bench_of, secrets_of
-from tests.destinations.site import FILTERS, Site
+from tests.destinations.reliability import deliver
+from tests.destinations.site import FILTERS, Site, rendered
 from tests.end_to_end import jobs, runs
 from tests.graphs import pipeline_of
+from tests.servers.proxy import Fault
+from transforms.deliver import document
+from transforms.deliver.destination import Kind
 from transforms.deliver.registry import DESTINATIONS
+from transforms.route.definitions import load_streams
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(params=DESTINATIONS)
+VARIANTS = ("bigquery:storage_write",)
+"""Benches of types that deliver in a second way."""
+
+
+@pytest.fixture(params=[*DESTINATIONS, *VARIANTS])
 def bench(request: pytest.FixtureRequest, benches: Benches, site: Site) -> Iterator[Bench]:
-    """Each registered type's."""
+    """Each registered type's, and their variants."""
     with benches.use(request.param) as opened:
         opened.output = str(site.output)
         yield opened
@@ -42,7 +51,9 @@ def bench(request: pytest.FixtureRequest, benches: Benches, site: Site) -> Itera
 
 def test_every_type_has_a_bench() -> None:
     for kind in DESTINATIONS:
-        assert bench_of(kind).type == kind
+        assert (bench_of(kind).type, bench_of(kind).variant) == (kind, "")
+    for kind in VARIANTS:
+        assert f"{bench_of(kind).type}:{bench_of(kind).variant}" == kind
 
 
 def definition(bench: Bench, name: str, content: str, packing: tuple[str, str], **more: Any) -> dict[str, Any]:
@@ -108,7 +119,8 @@ def check_audit(site: Site, bench: Bench, streams: Any) -> None:
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         assert commands.main(["audit", str(site.output)]) == 0, printed.getvalue()
     text = " ".join(printed.getvalue().split())
-    told = "recounted" if DESTINATIONS[bench.type].recountable else "receipts only"
+    recounts = DESTINATIONS[bench.type].recountable if bench.recountable is None else bench.recountable
+    told = "recounted" if recounts else "receipts only"
     for name in streams:
         assert re.findall(rf"stream {name}: [0-9,]+ delivered, (recounted|receipts only)", text) == [told]
 
@@ -160,6 +172,52 @@ def _has_begun(bench: Bench, site: Site) -> bool:
     if not any((site.output / "warehouse" / "events").rglob("*.parquet")):
         return False
     return not bench.keeps or bool(bench.received("killed"))
+
+
+def test_a_server_that_is_away_holds_back_its_own_stream_only(bench: Bench, site: Site, tmp_path: Path) -> None:
+    """A whole run, while each connection is closed: the stream's records wait, and come in order when it is back."""
+    fault = next((fault for fault in (Fault.CUT_BEFORE, Fault.FORBIDDEN) if fault in bench.faults), None)
+    if fault is None or not bench.keeps:
+        assert DESTINATIONS[bench.type].kind is Kind.STORED or not bench.keeps, "its bench has to take the server away"
+        return
+    stream = definition(bench, "away", "events", bench.packings[0])
+    if "retry" in DESTINATIONS[bench.type].options_model.model_fields:
+        stream["destination"]["retry"] = {"attempts": 2, "seconds": 3}
+    beside = {"name": "beside", "content": "events", "destination": {"type": "files"}}
+    file = jobs.write_streams(tmp_path / "streams.yaml", stream, beside)
+    began = time.monotonic()
+    with bench.fault(fault):
+        text = site.run(file, *bench.command_options(), code=3, usage=False)
+    assert time.monotonic() - began < 90
+    expected = site.expected("events", bench.packings[0])
+    count = len(expected)
+    assert site.ledger() == {"away": (0, count, 0), "beside": (count, 0, 0)} and count
+    assert "stream away: " in " ".join(text.split()) and bench.received("away") == []
+    site.deliver(file)
+    received = bench.received("away")
+    assert site.ledger() == {"away": (count, 0, 0), "beside": (count, 0, 0)}
+    assert sorted(ids(received)) == sorted(expected)
+    assert {each.record_id: each.record for each in received} == expected
+    check_order(bench, received, expected)
+
+
+def test_the_documented_example_delivers(
+    bench: Bench, day: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream of the reference page, with the bench's own address, target and secrets in the place of its."""
+    example = document.example(bench.type)
+    content, name = str(example["content"]), str(example["name"])
+    example["destination"] |= bench.options(name, content)
+    for unset in re.findall(r"'env': '(\w+)'", str(example)):
+        if unset not in bench.environment:
+            monkeypatch.setenv(unset, "a value that nobody asks for")
+    (stream,) = load_streams(str(jobs.write_streams(tmp_path / "streams.yaml", example)))
+    rows = day.rows(content).slice(0, 1)
+    receipts = deliver(stream, rows, bench.output)
+    assert [(each.delivered, each.pending, each.dead_letters) for each in receipts] == [(1, 0, [])]
+    if bench.keeps:
+        (record,) = rendered(rows, content, stream.format, stream.shape)
+        assert [each.record for each in bench.received(name, content)] == [record]
 
 
 SECRETIVE = [

@@ -80,11 +80,24 @@ class HttpProxy:
     _session: aiohttp.ClientSession | None = field(default=None, repr=False)
 
     def inject(
-        self, fault: Fault, percent: float = 100.0, only: Callable[[str, str], bool] = lambda method, path: True
+        self,
+        fault: Fault,
+        percent: float = 100.0,
+        only: Callable[[str, str], bool] = lambda method, path: True,
+        counted: int = 0,
     ) -> None:
-        """Set a fault and what it happens to, and count from 0."""
+        """Set a fault and what it happens to, and count from 0.
+
+        Args:
+          fault: the fault.
+          percent: of the chosen requests, how many it happens to.
+          only: which requests are chosen.
+          counted: how many count as passed on already: with 10 % and 4, the sixth request is the first at fault. For
+            those that make fewer requests than it would take to meet the fault.
+        """
         self.fault, self.percent, self.only = fault, percent, only
-        self.requests = self.faults = self._chosen = 0
+        self.requests = self.faults = 0
+        self._chosen = counted
 
     def _next(self, method: str, path: str) -> Fault:
         """What happens to the next request."""
