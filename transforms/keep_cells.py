@@ -40,9 +40,9 @@ from transforms.ledger.desk import OpenCell, desk_of
 from transforms.run import Live, Run
 from transforms.send_streams import SendStreams
 
-_TICK, _LOOK = 1.0, 2.0
-"""Most seconds between two looks at a cell: whether it has to be flushed, and whether it may close. A drain waits for
-timers that are set."""
+_SOON, _LOOK = 1.0, 4.0
+"""Least and most seconds between two looks at a cell. A drain waits for timers that are set; but each look is a bundle,
+and late records keep a hundred cells open: looking every second took more than the records themselves."""
 
 _AHEAD = 3_600_000_000
 """Microseconds that a record's time may lie ahead without being counted apart."""
@@ -114,7 +114,10 @@ class _KeepCells(beam.DoFn):
 
     def _set(self, tick: Any, known: OpenCell) -> None:
         known.ticking = True
-        tick.set(self._desk.clock() + (_LOOK if known.due is None else min(_TICK, self._live.aggregate_every)))
+        now = self._desk.clock()
+        # A cell whose newest rows have not reached the books is due already, and is looked at soon.
+        soonest = min(_SOON, self._live.aggregate_every)
+        tick.set(now + (_LOOK if known.due is None else min(_LOOK, max(soonest, known.due - now))))
 
     def _flush(self, number: int, newest: int) -> bool:
         """Flushes a cell; returns whether its newest rows, which may be on their way to the books, were there."""

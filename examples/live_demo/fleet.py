@@ -94,7 +94,7 @@ def live_lines(lines: list[bytes]) -> Iterator[bytes]:
         for line in lines:
             try:
                 record = json.loads(line)
-                record["id"] += base * _ROUND_IDS // 1_000 + number * _ROUND_IDS
+                record["id"] = int(record["id"]) + base * _ROUND_IDS // 1_000 + number * _ROUND_IDS  # it may be a text
             except (ValueError, TypeError, KeyError, RecursionError):
                 yield line  # malformed on purpose
                 continue

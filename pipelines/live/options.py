@@ -50,8 +50,8 @@ class LiveOptions(PipelineOptions):
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(
             "Live job (--streaming)",
-            "Reads Pub/Sub until it is stopped (Ctrl-C, or SIGTERM): on this machine on Prism, Beam's own engine; or on "
-            "Dataflow, where it is drained.",
+            "Reads Pub/Sub until it is stopped (Ctrl-C, or SIGTERM): on this machine on Prism, Beam's own engine; on "
+            "Dataflow until it is drained.",
         )
         for feed, records in (("events", "signalling events"), ("usage", "usage records")):
             group.add_argument(

@@ -26,6 +26,7 @@ from transforms.ledger.commit import commit, publish
 from transforms.ledger.counts import Entry, Kept, StreamError
 from transforms.ledger.desk import Desk, close_desk, open_desk
 from transforms.read.journal import Journal
+from transforms.read_subscriptions import LINGER
 from transforms.run import Live
 
 SPILL = "spill"
@@ -56,7 +57,8 @@ class Workplace:
         self._publishing = threading.Lock()
         self._recover()
         # Only now: what it takes later, it is told of; what is there already, by `Courier.resume`.
-        self.courier = Courier(self.run, job.streams, self.books, live.max_delay)
+        # Of the delay the source has taken its share already.
+        self.courier = Courier(self.run, job.streams, self.books, max(0.0, live.max_delay - LINGER))
 
     def _recover(self) -> None:
         """Settles what a process that was killed has left: flushes rows, publishes, removes what does not count."""

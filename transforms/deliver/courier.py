@@ -45,6 +45,10 @@ where the failure does not pass by itself: more requests would not help, and som
 _PARTS_AT_ONCE = 256
 """Parts that are taken for one delivery: their rows fill several batches."""
 
+_SYNC_EVERY = 0.1
+"""Seconds after which what was delivered is made durable while more is: a disk takes its time for each part. What a
+kill takes back is sent again, under the same ids."""
+
 _DEAD_PART = 1 << 60
 """Numbers from which on the courier names its parts of the dead-letter table: those of the feed lie below."""
 
@@ -233,6 +237,7 @@ class Courier:
         """Delivers parts, and commits what became of each; puts back what is left, and returns why it is."""
         left: list[_Waits] = []
         failure: Failure | None = None
+        synced = time.monotonic()
 
         def read() -> Iterator[tuple[Part, Selection]]:
             for waits in parts:
@@ -249,6 +254,9 @@ class Courier:
             for part, outcome in found.deliver_lane(read(), stream, self._run.output, self._until):
                 failure = failure or outcome.failure
                 rest = self._settle(part, lane.parts[0], outcome)
+                if time.monotonic() >= synced + _SYNC_EVERY:
+                    self._books.sync()
+                    synced = time.monotonic()
                 with self._changed:
                     lane.pop()
                     lane.attempts = 0 if outcome.delivered else lane.attempts
@@ -267,6 +275,7 @@ class Courier:
         finally:
             with self._changed:
                 lane.put_back(left)
+        self._books.sync()
         return failure
 
     def _joined(
@@ -346,7 +355,6 @@ class Courier:
             entries.append(self._bury(outcome))
         # Its file goes when the ledger that is published lists it no more.
         self._books.commit(Group(("deliver", 0, 0, 0), entries))
-        self._books.sync()
         return left
 
     def _bury(self, outcome: Outcome) -> FileEntry:

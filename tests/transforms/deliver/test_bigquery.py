@@ -414,13 +414,16 @@ def test_bigquery_may_ask_to_wait_for_seconds_or_until_a_date(given: str | None,
     assert failure.kind is FailureKind.TRANSIENT and least <= (failure.retry_after or 0) <= most
 
 
-def test_transient_faults_are_tried_again(emulator: BigQuery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", [Fault.CUT_AFTER, Fault.ERROR, Fault.THROTTLED])
+def test_transient_faults_are_tried_again(
+    fault: Fault, emulator: BigQuery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench = made(emulator, tmp_path)
     options = bench.stream.destination.model_copy(update={"retry": Retry(attempts=20, seconds=120)})
     bench.stream = dataclasses.replace(bench.stream, destination=options)
     with http_proxy(emulator.address) as proxy, monkeypatch.context() as patch:
         patch.setenv("BIGQUERY_EMULATOR_HOST", proxy.address)
-        proxy.inject(Fault.CUT_AFTER, 15)
+        proxy.inject(fault, 15)
         assert bench.run([usage(1, 2)])[0].delivered == 2
         assert proxy.faults > 0
     assert bench.ids() == [1, 2]

@@ -224,7 +224,7 @@ def test_while_the_job_drains_no_timer_is_set_and_the_next_look_flushes(run: Run
     worker.arrive([1])
     worker.desk.draining = True
     worker.arrive([2])
-    worker.go_to(worker.now + 2)
+    worker.go_to(worker.now + 4)
     assert worker.parts == [2] and worker.timer.at is None
     worker.arrive([3])
     assert worker.timer.at is None and len(worker.books.kept(USAGE.number)) == 1
