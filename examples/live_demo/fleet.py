@@ -95,7 +95,7 @@ def live_lines(lines: list[bytes]) -> Iterator[bytes]:
             try:
                 record = json.loads(line)
                 record["id"] = int(record["id"]) + base * _ROUND_IDS // 1_000 + number * _ROUND_IDS  # it may be a text
-            except (ValueError, TypeError, KeyError, RecursionError):
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 yield line  # malformed on purpose
                 continue
             # A duplicate has the time of its original.
