@@ -13,7 +13,7 @@ UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
-PYTEST := $(BIN)/python -m pytest -n $(CORES) --dist loadfile --timeout=600
+PYTEST := $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --timeout=600
 
 FEED := build/feed
 OUTPUT := build/output
