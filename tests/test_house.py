@@ -75,6 +75,17 @@ def test_packages_that_do_not_know_beam(package: str) -> None:
     assert found == []
 
 
+def test_no_step_of_the_graph_knows_the_local_warehouse() -> None:
+    """Workers of Dataflow have no disk of the job: DuckDB, and the readers of an output, belong to the launcher."""
+    found = [
+        where(path, line)
+        for path in modules("schemas", "transforms")
+        for line, name in imported_by(path)
+        if name.split(".")[0] in ("duckdb", "rich", "plotly", "jinja2")
+    ]
+    assert found == []
+
+
 def test_every_package_of_ours_has_a_place_in_the_order() -> None:
     found = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
     assert found - set(MAY_IMPORT) == set()
