@@ -66,7 +66,7 @@ run: $(VENV)/.run  ## simulate two days of a fleet, run the job on it with five 
 	@echo; echo "What next"
 	@echo "  source $(BIN)/activate"
 	@echo "  data-streamer audit $(OUTPUT)     # prove that nothing was lost"
-	@echo "  data-streamer explain $$(find $(FEED)/events -name '*.ndjson' | sort | head -1) --streams=examples/streams.yaml"
+	@echo "  data-streamer explain $$(find $(FEED)/events -name '*.ndjson' | sort | head -1) --streams=examples/demo/streams.yaml"
 	@echo "  data-streamer --help              # and README.md"
 
 LIVE_OUTPUT := build/live-output

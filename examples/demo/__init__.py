@@ -1,1 +1,1 @@
-"""The demonstration that ``make run`` shows: one run, six destinations, with servers of its own on this machine."""
+"""The demonstration that ``make run`` shows: one run, five destinations, with servers of its own on this machine."""
