@@ -49,7 +49,9 @@ def test_renderings_agree(rendering, event, usage, row):
 @functools.cache
 def simulated() -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
     """Lines of both feeds of a simulated day, as the simulator renders them currently."""
-    options = SimulationOptions(devices=20, days=1, seed=9, renderings={"current": 1.0}, gzipped=0.0)
+    options = SimulationOptions(
+        devices=20, days=1, seed=9, malformed=0.0, odd=0.0, empty=0.0, renderings={"current": 1.0}, gzipped=0.0
+    )
     with tempfile.TemporaryDirectory() as directory:
         simulate(options, Path(directory))
         events, usage = (
@@ -75,10 +77,9 @@ def test_renderings_of_any_record_agree(feed: int, rendering: int, place: int) -
         for name, value in columns.items():
             if isinstance(value, datetime):  # the other renderings have whole seconds
                 columns[name] = value.replace(microsecond=0)
+    # What the detail carries is in columns of its own; its text is that of the rendering.
     for name in carried(same).keys() - {"detail", "source_file", "byte_offset", "ingest_time"}:
         assert same[name] == whole[name], name
-    if "detail" in same and same["detail"][0] in "[{":
-        assert json.loads(same["detail"]) == json.loads(whole["detail"])
 
 
 @pytest.mark.parametrize("salt", range(0, 210, 11))
