@@ -350,7 +350,7 @@ def rights(may_look: bool, granted: list[str], authority: trustme.CA | None = No
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "User not authorized to perform this action.")
         return b""
 
-    def test_permissions(request: bytes, context: grpc.ServicerContext) -> bytes:
+    def permissions(request: bytes, context: grpc.ServicerContext) -> bytes:
         asked = iam_policy_pb2.TestIamPermissionsRequest.FromString(request)
         both = [permission for permission in asked.permissions if permission in granted]
         return iam_policy_pb2.TestIamPermissionsResponse(permissions=both).SerializeToString()
@@ -359,7 +359,7 @@ def rights(may_look: bool, granted: list[str], authority: trustme.CA | None = No
     server = grpc.server(futures.ThreadPoolExecutor(2))
     for service, name, method in (
         ("google.pubsub.v1.Publisher", "GetTopic", get_topic),
-        ("google.iam.v1.IAMPolicy", "TestIamPermissions", test_permissions),
+        ("google.iam.v1.IAMPolicy", "TestIamPermissions", permissions),
     ):
         handlers = {name: grpc.unary_unary_rpc_method_handler(method)}
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
