@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 
 from schemas.destinations import SecretError
 from schemas.streams import Stream
-from transforms.deliver import storage
 from transforms.deliver.failures import Failure, FailureKind, SetupError
-from transforms.deliver.files import FilesOptions
 from transforms.deliver.registry import DESTINATIONS
 
 SECONDS = 20.0
@@ -44,7 +42,7 @@ def look_ahead(streams: Sequence[Stream], output: str, here: bool) -> Preflight:
         needs them is left to the workers.
     """
     running = [stream for stream in streams if stream.state == "running"]
-    local = {stream.name for stream in running if here and _is_local(stream)}
+    local = {stream.name for stream in running if here and DESTINATIONS[stream.destination.type].is_directory(stream)}
     asked = [
         stream for stream in running if stream.name in local or DESTINATIONS[stream.destination.type].pushes(stream)
     ]
@@ -65,12 +63,6 @@ def look_ahead(streams: Sequence[Stream], output: str, here: bool) -> Preflight:
             text = f"stream {stream.name} ({stream.destination.type}): {failure.error}; {failure.remedy}"
             (found.warnings if passing else found.mistakes).append(text)
     return found
-
-
-def _is_local(stream: Stream) -> bool:
-    """Whether a stream's files go to a local directory that it names."""
-    options = stream.destination
-    return isinstance(options, FilesOptions) and options.path is not None and not storage.is_remote(options.path)
 
 
 def _ask(stream: Stream, output: str, here: bool, answers: dict[str, Failure | None]) -> None:

@@ -3,7 +3,8 @@
 A slice is settled when it comes: duplicates go, the rest is classified, kept, and handed to the streams that send at
 once. Every ``aggregate_every`` seconds what a cell has kept is flushed: parts, partial sums, and streams that store.
 A cell closes some time after its hour, when nothing comes for it any more: then its state is cleared, and for a record
-that comes later its ids are read back from the warehouse.
+that comes later its ids are read back from the warehouse. On this machine `transforms.keep.upkeep` sees to both; where
+workers share no disk, timers of `transforms.keep_in_state` do.
 """
 
 from __future__ import annotations
@@ -11,14 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.transforms.timeutil import TimeDomain
-from apache_beam.transforms.userstate import TimerSpec, on_timer
 
 from schemas.records import FEEDS, HOUR, ID_COLUMN, RECORD_SCHEMAS
 from schemas.streams import Stream
@@ -31,18 +29,11 @@ from transforms.gather.claims import batch_of, place_of
 from transforms.gather_by_cell import KeyedBytes
 from transforms.keep import rows as kept_rows
 from transforms.keep.arrivals import Arrivals
-from transforms.keep.closing import closes_at
-from transforms.keep.flush import Flushes, panes
 from transforms.keep_in_state import KeepInState
-from transforms.ledger.books import Books
-from transforms.ledger.counts import FileEntry, Flushed, Group, encode_group
+from transforms.ledger.counts import FileEntry, Group, encode_group
 from transforms.ledger.desk import OpenCell, desk_of
 from transforms.run import Live, Run
 from transforms.send_streams import SendStreams
-
-_SOON, _LOOK = 1.0, 4.0
-"""Least and most seconds between two looks at a cell. A drain waits for timers that are set; but each look is a bundle,
-and late records keep a hundred cells open: looking every second took more than the records themselves."""
 
 _AHEAD = 3_600_000_000
 """Microseconds that a record's time may lie ahead without being counted apart."""
@@ -54,10 +45,9 @@ class _KeepCells(beam.DoFn):
 
     A cell is worked on under its lock. Prism means to work on a key in one bundle at a time, but when it splits a slow
     bundle it sets the keys of what it takes away free, though earlier elements of theirs are still under way
-    (`splitBundle` in its element manager, 2.77).
+    (`splitBundle` in its element manager, 2.77). So the step needs no shuffle by cell before it, nor timers: each
+    would be a bundle, and late records keep a hundred cells open.
     """
-
-    TICK = TimerSpec("tick", TimeDomain.REAL_TIME)
 
     def __init__(self, run: Run, streams: Sequence[Stream]):
         self._run, self._streams = run, list(streams)
@@ -65,12 +55,8 @@ class _KeepCells(beam.DoFn):
     def setup(self) -> None:
         self._desk = desk_of(self._run)
         self._arrivals = Arrivals(self._run, self._streams)
-        self._flushes = Flushes(self._run, self._streams)
 
-    def teardown(self) -> None:
-        self._flushes.close()
-
-    def process(self, element: KeyedBytes, tick: Any = beam.DoFn.TimerParam(TICK)) -> Iterator[bytes]:
+    def process(self, element: KeyedBytes) -> Iterator[bytes]:
         number, claim = element
         cell = Cell.of_number(number)
         batch = batch_of(claim, RECORD_SCHEMAS[cell.kind])
@@ -84,51 +70,12 @@ class _KeepCells(beam.DoFn):
                 if known.due is None:
                     known.due = known.last + self._live.aggregate_every
                 self._count_ahead(cell, batch, keep, known.last)
-            # While the job drains, who launched it flushes what is left.
-            if not known.ticking and not self._desk.draining:
-                self._set(tick, known)
         yield encode_group(Group(("slice", *place_of(claim)), entries))
-
-    @on_timer(TICK)
-    def on_tick(self, number: Any = beam.DoFn.KeyParam, tick: Any = beam.DoFn.TimerParam(TICK)) -> None:
-        books, now = self._desk.books, self._desk.clock()
-        with self._opened(Cell.of_number(number)) as known:
-            known.ticking = False
-            if self._desk.draining or (known.due is not None and now >= known.due):
-                known.due = None if self._flush(number, known.newest) else now
-            if self._desk.draining:
-                return
-            if known.due is None and books.kept(number):
-                known.due = now  # a slice that has come into the books behind a later one
-            closes = closes_at(Cell.of_number(number), known.last, self._live.close_after)
-            if known.due is None and now >= closes and not books.kept(number):
-                # What comes later finds the ids in the warehouse.
-                self._desk.close_cell(number)
-                return
-            self._set(tick, known)
 
     @property
     def _live(self) -> Live:
         assert self._run.live is not None
         return self._run.live
-
-    def _set(self, tick: Any, known: OpenCell) -> None:
-        known.ticking = True
-        now = self._desk.clock()
-        # A cell whose newest rows have not reached the books is due already, and is looked at soon.
-        soonest = min(_SOON, self._live.aggregate_every)
-        tick.set(now + (_LOOK if known.due is None else min(_LOOK, max(soonest, known.due - now))))
-
-    def _flush(self, number: int, newest: int) -> bool:
-        """Flushes a cell; returns whether its newest rows, which may be on their way to the books, were there."""
-        books = self._desk.books
-        # Committed here, not in the last step: the next look must not find the same rows.
-        groups = [group for group in flush_cell(self._flushes, books, number) if books.commit(group)]
-        books.sync()
-        flushed = {
-            done for group in groups for entry in group.entries if isinstance(entry, Flushed) for done in entry.numbers
-        }
-        return newest in flushed
 
     def _count_ahead(self, cell: Cell, batch: pa.RecordBatch, keep: np.ndarray, now: float) -> None:
         latest = int(now * 1_000_000) + _AHEAD
@@ -172,13 +119,6 @@ class _KeepCells(beam.DoFn):
         for kept in self._desk.books.kept(cell.number):
             found.append(column_int64(kept_rows.take(kept.path, TABLES[table].schema).column(name)))
         return np.concatenate(found)
-
-
-def flush_cell(flushes: Flushes, books: Books, number: int) -> Iterator[Group]:
-    """Flushes what a cell has kept and not flushed yet, pane by pane."""
-    for kept in panes(books.kept(number)):
-        pane = books.next_pane(number)
-        yield Group(("flush", number, pane, 0), flushes.flush(Cell.of_number(number), pane, kept))
 
 
 @dataclass

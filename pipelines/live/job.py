@@ -9,7 +9,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -55,6 +55,9 @@ _JOB_SERVER_SECONDS = 10_000_000
 """Beam's own 300 s would end the stream of the job's states, and with it the job."""
 
 _LOOK = 0.2
+
+_UPKEEP_EVERY = 1.0
+"""Most seconds between two looks at the open cells."""
 
 
 class LiveError(Exception):
@@ -105,9 +108,9 @@ def run_live(job: Job, build: Build, console: Console) -> int:
             place.courier.resume()
             program = find_prism(job.options.view_as(PrismRunnerOptions).prism_location)
             with Watch(place, console, job.options.view_as(LiveOptions).metrics_port):
-                with Prism(program, place.directory / "prism.log") as prism, _Publisher(place) as publisher:
+                with Prism(program, place.directory / "prism.log") as prism, _beside(place) as beside:
                     print_prose(console, f"reading {_subscriptions(job)}; stop with Ctrl-C")
-                    _work(place, build, prism, publisher, stop)
+                    _work(place, build, prism, beside, stop)
                 place.flush()
                 place.courier.stop(max(_LAST_DELIVERY, stop.left - _LAST_STEPS))
             place.finish()
@@ -116,7 +119,7 @@ def run_live(job: Job, build: Build, console: Console) -> int:
     return print_summary(job, report, seconds, waited)
 
 
-def _work(place: Workplace, build: Build, prism: Prism, publisher: _Publisher, stop: _Stop) -> None:
+def _work(place: Workplace, build: Build, prism: Prism, beside: Sequence[_Again], stop: _Stop) -> None:
     """Runs the pipeline until it has ended, as it was asked to."""
     options = live_options(place.job, prism.address)
     pipeline = beam.Pipeline(runner=PrismRunner(), options=options)
@@ -128,8 +131,9 @@ def _work(place: Workplace, build: Build, prism: Prism, publisher: _Publisher, s
             stop.tell()
         if prism.ended is not None:
             raise LiveError(f"{prism.ended}. {_REMEDY}")
-        if publisher.error is not None:
-            raise LiveError(f"the ledger cannot be published: {publisher.error}. {_REMEDY}") from publisher.error
+        for work in beside:
+            if work.error is not None:
+                raise LiveError(f"{work.what} cannot go on: {work.error}. {_REMEDY}") from work.error
         if stop.asked.is_set() and time.monotonic() > stop.at + _GIVE_UP:
             raise LiveError(f"the job did not stop within {_GIVE_UP:.0f} s. {_REMEDY}")
     if prism.has_ended(_LOOK):  # which the result may be told of first
@@ -176,17 +180,34 @@ class _Result:
             self.ended.set()
 
 
-class _Publisher:
-    """Publishes the ledger again and again while this is entered."""
+@contextmanager
+def _beside(place: Workplace) -> Iterator[Sequence[_Again]]:
+    """What is done beside the pipeline: the upkeep of cells, and the publication of the ledger."""
+    live = place.run.live
+    assert live is not None
+    with (
+        _Again("the upkeep of cells", place.upkeep.look, min(_UPKEEP_EVERY, live.aggregate_every)) as upkeep,
+        _Again("the publication of the ledger", place.publish, live.publish_every) as publication,
+    ):
+        yield upkeep, publication
 
-    def __init__(self, place: Workplace):
-        assert place.run.live is not None
-        self._place, self._every = place, place.run.live.publish_every
+
+class _Again:
+    """Does something again and again while this is entered.
+
+    Args:
+      what: what cannot be done where it fails, in words.
+      do: what is done.
+      every: seconds between two times.
+    """
+
+    def __init__(self, what: str, do: Callable[[], None], every: float):
+        self.what, self._do, self._every = what, do, every
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._publish, name="publish", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=what, daemon=True)
         self.error: Exception | None = None
 
-    def __enter__(self) -> _Publisher:
+    def __enter__(self) -> _Again:
         self._thread.start()
         return self
 
@@ -194,10 +215,10 @@ class _Publisher:
         self._stop.set()
         self._thread.join()
 
-    def _publish(self) -> None:
+    def _run(self) -> None:
         while not self._stop.wait(self._every):
             try:
-                self._place.publish()
+                self._do()
             except Exception as error:  # noqa: BLE001 - raised again, with its cause, by the main thread
                 self.error = error
                 return

@@ -19,8 +19,7 @@ from transforms.gather.cells import Cell
 from transforms.keep import rows as kept_rows
 from transforms.keep.arrivals import sends_at_once
 from transforms.keep.compact import compact
-from transforms.keep.flush import Flushes
-from transforms.keep_cells import flush_cell
+from transforms.keep.upkeep import Upkeep
 from transforms.ledger.books import Books
 from transforms.ledger.commit import commit, publish
 from transforms.ledger.counts import Entry, Kept, StreamError
@@ -42,6 +41,7 @@ class Workplace:
       journal: what was acknowledged and does not count yet.
       courier: who delivers.
       desk: what the steps share.
+      upkeep: who flushes and closes cells.
     """
 
     def __init__(self, job: Job):
@@ -54,11 +54,11 @@ class Workplace:
         self.journal = Journal(self.directory / "journal")
         self.books = Books(self.directory / "books", self._forget, live.close_after)
         self.desk: Desk = open_desk(self.run, self.books, self.journal)
+        self.upkeep = Upkeep(self.run, job.streams, self.desk)
         self._publishing = threading.Lock()
         self._recover()
         # Only now: what it takes later, it is told of; what is there already, by `Courier.resume`.
-        # Of the delay the source has taken its share already.
-        self.courier = Courier(self.run, job.streams, self.books, max(0.0, live.max_delay - LINGER))
+        self.courier = Courier(self.run, job.streams, self.books, live.max_delay, LINGER)
 
     def _recover(self) -> None:
         """Settles what a process that was killed has left: flushes rows, publishes, removes what does not count."""
@@ -72,15 +72,9 @@ class Workplace:
         storage.remove_stale(str(self.directory / SPILL), lambda path: True, ())
 
     def flush(self) -> None:
-        """Flushes all cells."""
-        flushes = Flushes(self.run, self.job.streams)
-        try:
-            for cell in self.books.cells_with_kept_rows:
-                for group in flush_cell(flushes, self.books, cell):
-                    self.books.commit(group)
-            self.books.sync()
-        finally:
-            flushes.close()
+        """Flushes all cells; nobody else may meanwhile."""
+        for cell in self.books.cells_with_kept_rows:
+            self.upkeep.flush(cell)
 
     def publish(self) -> None:
         """Merges the parts of closed cells, publishes the ledger, and then removes the files that it lists no more."""
@@ -96,6 +90,7 @@ class Workplace:
     def finish(self) -> None:
         """Publishes the ledger for the last time, sweeps, and says that the job has ended in order."""
         self._commit(self._errors())
+        self.upkeep.close()
         self.books.close()
         self.journal.close()
         if not self.books.cells_with_kept_rows:

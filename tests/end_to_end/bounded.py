@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from schemas.records import FEEDS
 from transforms.decode_records import DecodeRecords
 from transforms.deliver.courier import Courier
 from transforms.elements import Block
-from transforms.keep.flush import Flushes
+from transforms.keep.upkeep import Upkeep
 from transforms.keep_books import KeepBooks
-from transforms.keep_cells import KeepCells, flush_cell
+from transforms.keep_cells import KeepCells
 from transforms.ledger.books import Books
 from transforms.ledger.commit import commit
 from transforms.ledger.counts import Group
@@ -98,12 +98,10 @@ class Place:
 
     def flush(self) -> None:
         """Flushes all cells."""
-        flushes = Flushes(self.run, self.job.streams)
+        upkeep = Upkeep(self.run, self.job.streams, self.desk)
         for cell in self.books.cells_with_kept_rows:
-            for group in flush_cell(flushes, self.books, cell):
-                assert self.books.commit(group)
-        flushes.close()
-        self.books.sync()
+            upkeep.flush(cell)
+        upkeep.close()
 
     def finish(self, seconds: float = 30.0) -> None:
         """Ends as a drain does."""
@@ -127,7 +125,7 @@ class Place:
         close_desk(self.run)
 
 
-def open_place(output: Path, streams: Path | None, clock: Callable[[], float] | None = None, **live: float) -> Place:
+def open_place(output: Path, streams: Path | None, **live: float) -> Place:
     """Takes up a live job that an earlier process left, or begins one."""
     directory = output / ".live" / WRITER
     spill = directory / "spill"
@@ -142,9 +140,6 @@ def open_place(output: Path, streams: Path | None, clock: Callable[[], float] | 
     books = MortalBooks(directory / "books", journal.done)
     courier = Courier(run, job.streams, books, how.max_delay)
     desk = open_desk(run, books, journal)
-    desk.draining = clock is None
-    if clock is not None:
-        desk.clock = clock
     courier.resume()
     return Place(job, run, books, journal, courier, desk)
 

@@ -102,10 +102,13 @@ class Courier:
       streams: the stream definitions; those that are paused keep what waits for them.
       books: where deliveries are committed.
       max_delay: most seconds that a record waits for its batch to fill, where its stream does not say how long.
+      lead: seconds of each wait that records have had before they come here.
     """
 
-    def __init__(self, run: Run, streams: Sequence[StreamDefinition], books: Books, max_delay: float):
-        self._run, self._books, self._max_delay = run, books, max_delay
+    def __init__(
+        self, run: Run, streams: Sequence[StreamDefinition], books: Books, max_delay: float, lead: float = 0.0
+    ):
+        self._run, self._books, self._max_delay, self._lead = run, books, max_delay, lead
         self._streams: Mapping[str, StreamDefinition] = {stream.name: stream for stream in streams}
         self._waits = {stream.name: waits_of(stream) for stream in streams}
         self._destinations = Destinations(self._streams)
@@ -231,7 +234,7 @@ class Courier:
         seconds, rows = self._waits[stream.name]
         full = rows is not None and lane.rows >= rows
         delay = self._max_delay if seconds is None else seconds
-        return 0.0 if full or self._until is not None else lane.parts[0].since + delay - now
+        return 0.0 if full or self._until is not None else lane.parts[0].since + max(0.0, delay - self._lead) - now
 
     def _deliver(self, stream: StreamDefinition, lane: _Lane, parts: Sequence[_Waits]) -> Failure | None:
         """Delivers parts, and commits what became of each; puts back what is left, and returns why it is."""

@@ -171,6 +171,12 @@ class Destination(abc.ABC, Generic[Options]):
         """How long the records of a live job wait for others: until their batch is full, or its time is over."""
         return Waits(stream.batch.seconds, stream.batch.size)
 
+    @classmethod
+    def is_directory(cls, stream: StreamDefinition) -> bool:
+        """Whether the target is a directory of a worker's machine that the stream names."""
+        del stream
+        return False
+
     def preflight(self, stream: StreamDefinition, output: str) -> Failure | None:
         """Look, before a run, whether the target can be reached and is as it should be."""
         del stream, output

@@ -83,6 +83,12 @@ class FilesDestination(Destination[FilesOptions]):
         path = layout.of_stream(path, stream.name, stream.content)
         return f"{path.rstrip('/')} {formats.FORMATS[stream.format].extension}"
 
+    @classmethod
+    def is_directory(cls, stream: StreamDefinition) -> bool:
+        """Where the path is none of an object store."""
+        options = stream.destination
+        return isinstance(options, FilesOptions) and options.path is not None and not storage.is_remote(options.path)
+
     def preflight(self, stream: StreamDefinition, output: str) -> failures.Failure | None:
         """Whether the path's file system is installed, and a local target, as far as it exists, takes files."""
         root = self.roots(stream, output)[0]
@@ -119,7 +125,7 @@ class FilesDestination(Destination[FilesOptions]):
     def pushes(cls, stream: StreamDefinition) -> bool:
         """Where the path is in an object store, which may hang."""
         options = stream.destination
-        return isinstance(options, FilesOptions) and options.path is not None and storage.is_remote(options.path)
+        return isinstance(options, FilesOptions) and options.path is not None and not cls.is_directory(stream)
 
     def lanes(self, part: Part, rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
         """By the hour: no order is promised between files."""

@@ -21,7 +21,8 @@ from transforms.deliver.warehouse import write_table_part
 from transforms.gather.cells import Cell
 from transforms.keep import rows as kept_rows
 from transforms.keep.arrivals import file_entry, sends_at_once, spooled
-from transforms.ledger.counts import Count, Entry, FileEntry, Flushed, Kept
+from transforms.ledger.books import Books
+from transforms.ledger.counts import Count, Entry, FileEntry, Flushed, Group, Kept
 from transforms.route.router import Router
 from transforms.run import Run
 
@@ -107,6 +108,13 @@ class Flushes:
             stage="stream", feed=FEEDS[cell.kind], stream=stream.name, hour=cell.hour, pane=0, unit=TABLES[table].unit,
             received=received, filtered_out=received - selected, delivered=delivered, pending=pending,
         )  # fmt: skip
+
+
+def flush_cell(flushes: Flushes, books: Books, number: int) -> Iterator[Group]:
+    """Flushes what a cell has kept and not flushed yet, pane by pane."""
+    for kept in panes(books.kept(number)):
+        pane = books.next_pane(number)
+        yield Group(("flush", number, pane, 0), flushes.flush(Cell.of_number(number), pane, kept))
 
 
 def panes(kept: Sequence[Kept]) -> Iterator[list[Kept]]:

@@ -22,7 +22,6 @@ class OpenCell:
       last: when something last came (seconds since 1970).
       due: when it has to be flushed; None while there is nothing new.
       newest: number of the last slice with something new.
-      ticking: whether its timer is set.
       seen: its ids.
       loaded: whether these are there that were committed before.
       closed: whether it is open no more.
@@ -32,7 +31,6 @@ class OpenCell:
     last: float
     due: float | None = None
     newest: int = -1
-    ticking: bool = False
     seen: SeenIds = field(default_factory=SeenIds)
     loaded: bool = False
     closed: bool = False
@@ -47,7 +45,7 @@ class Desk:
       journal: what was received and does not count yet; a job that reads no subscription has none.
       subscribers: who reads the subscriptions, by their full names.
       cells: the open cells, by number.
-      draining: whether the job is about to stop: cells are flushed at their next look.
+      draining: whether the job is about to stop: who launched it flushes what is left then.
       ahead: records that were kept though their time lay more than an hour ahead.
       clock: seconds since 1970.
     """

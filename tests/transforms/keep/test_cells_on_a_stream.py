@@ -1,4 +1,4 @@
-"""Cells on Beam's test stream: early, late and out-of-order records, timers, closing and what state holds after it."""
+"""Cells on Beam's test stream: early, late and out-of-order records, closing and what state holds after it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from transforms.gather.cells import Cell
 from transforms.gather.claims import Spill
 from transforms.gather_by_cell import KeyedBytes
 from transforms.keep.closing import QUIET
+from transforms.keep.upkeep import Upkeep
 from transforms.keep_cells import KeepCells
 from transforms.ledger.books import Books
 from transforms.ledger.counts import Count, decode_group
@@ -42,19 +43,21 @@ _books: list[Books] = []
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Run, Desk]]:
-    """A run, and its desk whose clock is that of the test stream."""
+    """A run, and its desk whose clock is that of the test stream; when it moves on, the cells are looked at."""
     passed = [0.0]
     advance = beam_clock.TestClock.advance_time
 
     def advance_both(self: beam_clock.TestClock, seconds: float) -> None:
         passed[0] += float(seconds)
         advance(self, seconds)
+        upkeep.look()
 
     monkeypatch.setattr(beam_clock.TestClock, "advance_time", advance_both)
     run = run_in(tmp_path, aggregate_every=EVERY, close_after=CLOSE_AFTER)
     books = Books(tmp_path / "books", close_after=CLOSE_AFTER, clock=lambda: passed[0])
     desk = open_desk(run, books)
     desk.clock = lambda: passed[0]
+    upkeep = Upkeep(run, [], desk)
     _books[:] = [books]
     yield run, desk
     close_desk(run)

@@ -23,8 +23,7 @@ from transforms.gather.cells import Cell
 from transforms.keep import compact as compaction
 from transforms.keep.arrivals import Arrivals
 from transforms.keep.compact import compact
-from transforms.keep.flush import Flushes
-from transforms.keep_cells import flush_cell
+from transforms.keep.flush import Flushes, flush_cell
 from transforms.ledger.books import Books
 from transforms.ledger.commit import commit, publish
 from transforms.ledger.counts import Count, FileEntry, Group, InputEntry

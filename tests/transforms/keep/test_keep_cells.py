@@ -17,6 +17,7 @@ from transforms import keep_cells
 from transforms.gather.cells import Cell
 from transforms.gather.claims import Spill
 from transforms.keep.closing import QUIET, closes_at
+from transforms.keep.upkeep import Upkeep
 from transforms.keep_cells import _KeepCells
 from transforms.ledger.books import Books
 from transforms.ledger.commit import commit
@@ -28,27 +29,16 @@ CLOSE_AFTER, EVERY = 7200.0, 30.0
 END = (START + HOUR) / 1_000_000
 
 
-class Timer:
-    """A timer: setting it again replaces the time."""
-
-    def __init__(self) -> None:
-        self.at: float | None = None
-
-    def set(self, at: float) -> None:
-        self.at = at
-
-
 class Worker:
-    """A runner with the state of one cell, and a clock that fires its timer when its time has come."""
+    """A process with one cell, a clock, and its upkeep, which looks once in a second of that."""
 
     def __init__(self, run: Run, now: float = END - 600, cell: Cell = USAGE):
         self.run, self.cell, self.now = run, cell, now
         self.books = Books(Path(run.output).parent / "books", close_after=CLOSE_AFTER, clock=lambda: self.now)
         self.desk = open_desk(run, self.books)
         self.desk.clock = lambda: self.now
-        self.timer = Timer()
+        self.upkeep = Upkeep(run, [], self.desk)
         self.segment = 0
-        self.ticks = 0
         self.made = self.another()
 
     def another(self) -> _KeepCells:
@@ -62,7 +52,7 @@ class Worker:
         with Spill(None, self.segment, 0) as spill:
             claim = spill.deposit(slice_of(self.cell, ids))
         made = do or self.made
-        groups = list(map(decode_group, made.process((self.cell.number, claim), self.timer)))
+        groups = list(map(decode_group, made.process((self.cell.number, claim))))
         if not late_commit:
             self.commit(groups)
         return groups
@@ -73,11 +63,9 @@ class Worker:
 
     def go_to(self, now: float) -> None:
         """Lets the time pass."""
-        while self.timer.at is not None and self.timer.at <= now:
-            self.now, self.timer.at = max(self.now, self.timer.at), None
-            self.ticks += 1
-            self.made.on_tick(self.cell.number, self.timer)
-        self.now = now
+        while self.now < now:
+            self.now = min(now, self.now + 1)
+            self.upkeep.look()
 
     def publish(self) -> None:
         commit(self.run, [], [], self.books.settled().entries)
@@ -156,7 +144,7 @@ def test_two_bundles_of_a_cell_at_once_keep_a_record_once(run: Run, monkeypatch:
         with Spill(None, segment, 0) as spill:
             claims.append(spill.deposit(slice_of(USAGE, [1, 2, 10 + segment])))
     with ThreadPoolExecutor(8) as pool:
-        found = pool.map(lambda claim: list(worker.made.process((USAGE.number, claim), worker.timer)), claims)
+        found = pool.map(lambda claim: list(worker.made.process((USAGE.number, claim))), claims)
     for groups in found:
         worker.commit(list(map(decode_group, groups)))
     assert worker.delivered == (10, 14)
@@ -183,7 +171,7 @@ def test_a_cell_closes_and_a_late_record_finds_its_ids_in_the_warehouse(run: Run
     worker.go_to(END + CLOSE_AFTER - 1)
     assert worker.desk.ids == {USAGE.number: 3} and not worker.is_final
     worker.go_to(END + CLOSE_AFTER + 2)
-    assert worker.desk.ids == {} and worker.timer.at is None
+    assert worker.desk.ids == {}
     assert worker.is_final
     worker.go_to(END + CLOSE_AFTER + 86_400)
     worker.arrive([2, 4])
@@ -210,24 +198,36 @@ def test_a_cell_with_rows_on_their_way_does_not_close(run: Run) -> None:
     assert worker.parts == [1] and worker.desk.ids == {}
 
 
-def test_an_open_cell_is_looked_at_every_two_seconds_at_most(run: Run) -> None:
-    worker = Worker(run)
-    worker.arrive([1])
-    worker.go_to(worker.now + EVERY + 1)
-    before = worker.ticks
-    worker.go_to(worker.now + 1000)
-    assert worker.ticks - before <= 501
-
-
-def test_while_the_job_drains_no_timer_is_set_and_the_next_look_flushes(run: Run) -> None:
+def test_while_the_job_drains_nothing_is_flushed_but_by_who_ends_it(run: Run) -> None:
     worker = Worker(run)
     worker.arrive([1])
     worker.desk.draining = True
     worker.arrive([2])
-    worker.go_to(worker.now + 4)
-    assert worker.parts == [2] and worker.timer.at is None
-    worker.arrive([3])
-    assert worker.timer.at is None and len(worker.books.kept(USAGE.number)) == 1
+    worker.go_to(worker.now + EVERY + 1)
+    assert worker.parts == [] and worker.desk.ids == {USAGE.number: 2}
+    assert worker.upkeep.flush(USAGE.number) == {0, 1}
+    assert worker.parts == [2] and worker.books.kept(USAGE.number) == []
+
+
+def test_slices_that_come_while_a_cell_is_flushed_do_not_wait_and_are_flushed_next(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(run)
+    worker.arrive([1])
+    flush = worker.upkeep.flush
+
+    def slow(number: int) -> set[int]:
+        flushed = flush(number)
+        assert not worker.desk.cells[number].lock.locked()
+        worker.arrive([2])
+        return flushed
+
+    monkeypatch.setattr(worker.upkeep, "flush", slow)
+    worker.go_to(worker.now + EVERY)
+    monkeypatch.undo()
+    assert worker.parts == [1] and len(worker.books.kept(USAGE.number)) == 1
+    worker.go_to(worker.now + EVERY + 1)
+    assert worker.parts == [1, 1]
 
 
 def test_records_more_than_an_hour_ahead_are_kept_and_counted_apart(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +238,7 @@ def test_records_more_than_an_hour_ahead_are_kept_and_counted_apart(run: Run, mo
     with Spill(None, 1, 0) as spill:
         claims = [spill.deposit(batch(1, lines)), spill.deposit(batch(1, lines))]
     for claim in claims:
-        worker.commit(list(map(decode_group, worker.made.process((USAGE.number, claim), worker.timer))))
+        worker.commit(list(map(decode_group, worker.made.process((USAGE.number, claim)))))
     assert sum(metric) == 2
     assert worker.desk.ahead == 2  # of 31 and 59 minutes past: now it is half past, an hour before; copies do not count
     assert worker.delivered == (5, 5)
