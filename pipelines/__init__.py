@@ -6,7 +6,7 @@ import os
 # Arrow's allocator hands freed memory back to the system ten milliseconds after the last use, and the next batch pays
 # for it with page faults (docs/decisions.md has the figures). It reads this when Arrow is loaded, so it comes before
 # any import.
-os.environ.setdefault("MIMALLOC_PURGE_DELAY", "10000")
+os.environ.setdefault("MIMALLOC_PURGE_DELAY", "500")
 
 
 def _not_about_apitools(record: logging.LogRecord) -> bool:
