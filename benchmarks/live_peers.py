@@ -8,6 +8,7 @@ Each prints when it had how many messages: seconds since 1970 and the number, a 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -82,6 +83,11 @@ def bare(messages: int, subscriptions: Sequence[str]) -> None:
         thread.join()
 
 
+@functools.cache
+def _of_all_copies(messages: int) -> _Progress:
+    return _Progress(messages, 20)
+
+
 class _Count(beam.DoFn):
     """Decodes each message, and does nothing else with it."""
 
@@ -89,7 +95,8 @@ class _Count(beam.DoFn):
         self._messages = messages
 
     def setup(self) -> None:
-        self._progress = _Progress(self._messages, 20)
+        # One for all: that runner makes a copy of the DoFn for each bundle.
+        self._progress = _of_all_copies(self._messages)
 
     def process(self, element: bytes) -> None:
         with contextlib.suppress(ValueError, RecursionError):  # malformed on purpose: it counts as well

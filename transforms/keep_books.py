@@ -71,7 +71,7 @@ class KeepBooks(beam.PTransform):
     def expand(
         self,
         entries: tuple[beam.PCollection[bytes], beam.PCollection[KeyedBytes], beam.PCollection[bytes]],
-    ) -> beam.PCollection[None]:
+    ) -> dict[str, beam.PCollection[None]] | beam.PCollection[None]:
         """Writes dead letters, and commits everything: to the books of the process, which publishes them; or, where
         workers share no disk (Dataflow), to the runner's state, from which the step publishes.
         """
@@ -81,4 +81,8 @@ class KeepBooks(beam.PTransform):
             groups = (feeds, letters, cells) | "Groups" >> beam.Flatten()
             return groups | "PublishLedger" >> PublishLedger(self.run, self.facts, self.streams)
         buried = dead | "WriteDead" >> beam.ParDo(_WriteDead(self.run)).with_output_types(bytes)
-        return (feeds, buried, cells) | "Groups" >> beam.Flatten() | "Commit" >> beam.ParDo(_Commit(self.run))
+        # Not flattened, which Prism does by itself, between two bundles: so all steps of a gathering are one.
+        return {
+            label: groups | label >> beam.ParDo(_Commit(self.run))
+            for label, groups in (("CommitFeeds", feeds), ("CommitDead", buried), ("CommitCells", cells))
+        }

@@ -29,7 +29,7 @@ from transforms.ledger.desk import Desk, desk_of
 from transforms.read.journal import numbered
 from transforms.read.messages import message_blocks
 from transforms.read.raw import BLOCK_BYTES
-from transforms.read.subscriber import Received
+from transforms.read.subscriber import Received, Subscriber
 from transforms.run import Run
 
 MOST_MESSAGES = 20_000
@@ -90,13 +90,14 @@ _WATERMARK = beam.DoFn.WatermarkEstimatorParam(_Watermark())
 
 
 class _Source:
-    """One subscription, as read by the process of the job, which has its journal."""
+    """The subscriptions of a job, as read by its process, which has its journal."""
 
-    def __init__(self, run: Run, desk: Desk, feed: int, subscription: str):
+    def __init__(self, run: Run, desk: Desk):
         if desk.journal is None:
             raise RuntimeError(f"the live job of {run.output} has no journal: open its desk with one")
-        self._desk, self._feed, self._subscription = desk, feed, subscription
-        self._journal, self._subscriber, self._dead = desk.journal, desk.subscriber(subscription), run.dead
+        assert run.live is not None
+        self._desk, self._journal, self._dead = desk, desk.journal, run.dead
+        self._subscribers = [(feed, desk.subscriber(name)) for feed, name in run.live.subscriptions]
 
     def gathering(self, count: Callable[[int], None]) -> Iterator[Block]:
         """Yields a segment that is to be replayed, or blocks of what comes; none if nothing does for a while."""
@@ -109,63 +110,80 @@ class _Source:
                 return
             if self._is_full():
                 time.sleep(_LOOK)
-                continue
-            received = self._subscriber.take(MOST_MESSAGES, BLOCK_BYTES, _LOOK, self._linger)
-            if received:
-                count(len(received))
-                yield from self._keep(received)
+            elif self._has_news():
+                yield from self._taken(count)
                 return
 
     def rest(self, count: Callable[[int], None]) -> Iterator[Block]:
         """Yields blocks of all that was pulled, and pulls no more."""
-        self._subscriber.stop()
+        for _, subscriber in self._subscribers:
+            subscriber.stop()
         yield from self._journal.replay()
         until = time.monotonic() + _LAST_PULLS
         while True:
             # Asked first: what a pull brought before it ended is taken.
-            more = self._subscriber.is_pulling and time.monotonic() < until
-            received = self._subscriber.take(MOST_MESSAGES, BLOCK_BYTES, 0, 0)
-            if received:
-                count(len(received))
-                yield from self._keep(received)
-            elif more:
-                time.sleep(_LOOK)
-            else:
+            pulling = any(subscriber.is_pulling for _, subscriber in self._subscribers)
+            more = pulling and time.monotonic() < until
+            blocks = list(self._taken(count))
+            yield from blocks
+            if not blocks and not more:
                 break
-        self._subscriber.close()
+            if not blocks:
+                time.sleep(_LOOK)
+        for _, subscriber in self._subscribers:
+            subscriber.close()
 
     def _is_full(self) -> bool:
         segments, size = self._journal.unfinished
         return segments >= UNFINISHED_SEGMENTS or size >= UNFINISHED_BYTES
+
+    def _has_news(self) -> bool:
+        """Waits a little for messages of any subscription, and behind the first for more; whether some came."""
+        every = [subscriber for _, subscriber in self._subscribers]
+        with self._desk.arrived:
+            if not self._desk.arrived.wait_for(lambda: any(one.has_news() for one in every), _LOOK):
+                return False
+            self._desk.arrived.wait_for(
+                lambda: any(one.is_filled(MOST_MESSAGES, BLOCK_BYTES) for one in every), self._linger
+            )
+            return True
 
     @property
     def _linger(self) -> float:
         segments, _ = self._journal.unfinished
         return LINGER if segments < BUSY_SEGMENTS else BUSY_LINGER
 
-    def _keep(self, received: Sequence[Received]) -> Iterator[Block]:
+    def _taken(self, count: Callable[[int], None]) -> Iterator[Block]:
+        """Blocks of what came."""
+        for feed, subscriber in self._subscribers:
+            received = subscriber.take(MOST_MESSAGES, BLOCK_BYTES, 0, 0)
+            if received:
+                count(len(received))
+                yield from self._keep(feed, subscriber, received)
+
+    def _keep(self, feed: int, subscriber: Subscriber, received: Sequence[Received]) -> Iterator[Block]:
         """Blocks of messages, which are acknowledged when all blocks are in the journal."""
         messages = ((message.data, message.published) for message in received)
-        raws = message_blocks(self._feed, self._subscription, messages, self._dead)
+        raws = message_blocks(feed, subscriber.subscription, messages, self._dead)
         raw = next(raws, None)
         while raw is not None:
             following = next(raws, None)
             block = self._journal.append(raw)
             if following is None:
-                self._subscriber.acknowledge([message.ack_id for message in received])
+                subscriber.acknowledge([message.ack_id for message in received])
             yield block
             raw = following
 
 
 class _Gather(beam.DoFn):
-    """An impulse → the blocks of a subscription, one gathering in each bundle."""
+    """An impulse → the blocks of all subscriptions, a gathering in each bundle: it costs as much, whatever is in it."""
 
-    def __init__(self, run: Run, feed: int, subscription: str):
-        self._run, self._feed, self._subscription = run, feed, subscription
+    def __init__(self, run: Run):
+        self._run = run
 
     def setup(self) -> None:
         self._desk = desk_of(self._run)
-        self._source = _Source(self._run, self._desk, self._feed, self._subscription)
+        self._source = _Source(self._run, self._desk)
 
     @beam.DoFn.unbounded_per_element()
     def process(
@@ -248,7 +266,8 @@ class ReadSubscriptions(beam.PTransform):
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Block]:
         """Beam's own source where workers share no disk (Dataflow), else the one with a journal."""
         assert self.run.live is not None
-        # Stages of their own: elements of one stage share bundles, and one that waits would hold back the others.
+        if self.run.spill is not None:
+            return begin | beam.Impulse() | "Gather" >> beam.ParDo(_Gather(self.run)).with_output_types(Block)
         return [
             begin | f"{FEEDS[feed].title()}{number}" >> _ReadSubscription(self.run, feed, subscription)
             for number, (feed, subscription) in enumerate(self.run.live.subscriptions)
@@ -257,14 +276,13 @@ class ReadSubscriptions(beam.PTransform):
 
 @dataclass
 class _ReadSubscription(beam.PTransform):
+    """Beam's own source of one subscription, and blocks of its messages."""
+
     run: Run
     feed: int
     subscription: str
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Block]:
-        if self.run.spill is not None:
-            gather = _Gather(self.run, self.feed, self.subscription)
-            return begin | beam.Impulse() | "Gather" >> beam.ParDo(gather).with_output_types(Block)
         gather_bundle = _GatherBundle(self.run, self.feed, self.subscription)
         return (
             begin

@@ -44,6 +44,7 @@ class Desk:
       books: its books.
       journal: what was received and does not count yet; a job that reads no subscription has none.
       subscribers: who reads the subscriptions, by their full names.
+      arrived: notified when there is news of one of them.
       cells: the open cells, by number.
       draining: whether the job is about to stop: who launched it flushes what is left then.
       ahead: records that were kept though their time lay more than an hour ahead.
@@ -53,6 +54,7 @@ class Desk:
     def __init__(self, books: Books, journal: Journal | None = None, clock: Callable[[], float] = time.time):
         self.books, self.journal, self.clock = books, journal, clock
         self.subscribers: dict[str, Subscriber] = {}
+        self.arrived = threading.Condition()
         self.cells: dict[int, OpenCell] = {}
         self.ahead = 0
         self.draining = False
@@ -89,7 +91,7 @@ class Desk:
         """
         with self._lock:
             if subscription not in self.subscribers:
-                self.subscribers[subscription] = Subscriber(subscription)
+                self.subscribers[subscription] = Subscriber(subscription, changed=self.arrived)
             return self.subscribers[subscription]
 
 

@@ -83,6 +83,7 @@ class Subscriber:
     Args:
       subscription: full name, ``projects/P/subscriptions/S``.
       threads: pulls at the same time.
+      changed: notified when there is news, for whoever waits for several subscriptions.
 
     Attributes:
       failure: what is wrong at present, and may pass; None while pulls succeed.
@@ -92,7 +93,7 @@ class Subscriber:
       SubscriptionError: there are no credentials.
     """
 
-    def __init__(self, subscription: str, threads: int = 2):
+    def __init__(self, subscription: str, threads: int = 2, changed: threading.Condition | None = None):
         try:
             from google.api_core.exceptions import DeadlineExceeded, GoogleAPICallError
             from google.pubsub_v1.types import PullResponse
@@ -103,7 +104,7 @@ class Subscriber:
         self._call_error, self._nothing_came, self._response = GoogleAPICallError, DeadlineExceeded, PullResponse
         self._client = _client(self._where)
         self._pull_timeout = _EMULATOR_TIMEOUT if os.environ.get(_EMULATOR) else _PULL_TIMEOUT
-        self._changed = threading.Condition()
+        self._changed = changed or threading.Condition()
         self._pulled: deque[list[Received]] = deque()
         self._messages = self._bytes = 0
         self._error: SubscriptionError | None = None
@@ -133,13 +134,11 @@ class Subscriber:
           SubscriptionError: nothing comes any more.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._messages or self._error or self._stopping.is_set(), wait):
+            if not self._changed.wait_for(self.has_news, wait):
                 return []
             if self._error is not None and not self._messages:
                 raise self._error
-            self._changed.wait_for(
-                lambda: self._messages >= most or self._bytes >= most_bytes or self._stopping.is_set(), linger
-            )
+            self._changed.wait_for(lambda: self.is_filled(most, most_bytes), linger)
             taken: list[Received] = []
             size = 0
             while self._pulled and len(taken) < most and size < most_bytes:
@@ -150,6 +149,14 @@ class Subscriber:
             self._bytes -= size
             self._changed.notify_all()
             return taken
+
+    def has_news(self) -> bool:
+        """Whether `take` has an answer at once: messages, an error, or that it stops."""
+        return bool(self._messages) or self._error is not None or self._stopping.is_set()
+
+    def is_filled(self, most: int, most_bytes: int) -> bool:
+        """Whether so many messages or bytes came, or no more come."""
+        return self._messages >= most or self._bytes >= most_bytes or self._stopping.is_set()
 
     def acknowledge(self, ack_ids: Sequence[str]) -> None:
         """Has messages acknowledged soon; those of which that fails come again."""

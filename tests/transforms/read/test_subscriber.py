@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Iterator
 
@@ -192,3 +193,22 @@ def test_a_subscription_that_is_not_there(server: PubSub) -> None:
     with pytest.raises(SubscriptionError, match="NOT_FOUND; create the subscription"):
         subscriber.take(10, 1 << 20, 10, 0)
     subscriber.close()
+
+
+def test_whoever_waits_for_several_is_told_of_each(server: PubSub) -> None:
+    changed = threading.Condition()
+    names = [new_subscription(server) for _ in range(2)]
+    quiet, busy = (Subscriber(path_of(name), changed=changed) for name in names)
+    try:
+        publish(server, names[1], [b"one"])
+        with changed:
+            assert changed.wait_for(lambda: quiet.has_news() or busy.has_news(), 30)
+            assert busy.has_news() and not quiet.has_news()
+            assert busy.is_filled(1, 1_000) and busy.is_filled(9, 3) and not busy.is_filled(9, 1_000)
+        assert [message.data for message in take(busy, 1)] == [b"one"]
+        assert not busy.has_news()
+        quiet.stop()
+        assert quiet.has_news() and quiet.take(1, 1, 0, 0) == []
+    finally:
+        quiet.close()
+        busy.close()
