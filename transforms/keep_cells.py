@@ -15,28 +15,23 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
-from apache_beam.metrics import Metrics
 
-from schemas.records import FEEDS, HOUR, ID_COLUMN, RECORD_SCHEMAS
+from schemas.records import FEEDS, ID_COLUMN, RECORD_SCHEMAS
 from schemas.streams import Stream
 from schemas.tables import TABLES
 from transforms.bury_dead_letters import BuryDeadLetters
 from transforms.deduplicate.committed import CommittedIds, bucket_of, read_parquet
 from transforms.deliver import storage
-from transforms.gather.cells import Cell, column_int64, record_times
+from transforms.gather.cells import Cell, column_int64
 from transforms.gather.claims import batch_of, place_of
 from transforms.gather_by_cell import KeyedBytes
 from transforms.keep import rows as kept_rows
-from transforms.keep.arrivals import Arrivals
+from transforms.keep.arrivals import Arrivals, count_ahead
 from transforms.keep_in_state import KeepInState
 from transforms.ledger.counts import FileEntry, Group, encode_group
 from transforms.ledger.desk import OpenCell, desk_of
 from transforms.run import Live, Run
 from transforms.send_streams import SendStreams
-
-_AHEAD = 3_600_000_000
-"""Microseconds that a record's time may lie ahead without being counted apart."""
 
 
 class _KeepCells(beam.DoFn):
@@ -69,20 +64,13 @@ class _KeepCells(beam.DoFn):
                 known.newest = pane
                 if known.due is None:
                     known.due = known.last + self._live.aggregate_every
-                self._count_ahead(cell, batch, keep, known.last)
+                self._desk.count_ahead(count_ahead(cell, batch, keep, int(known.last * 1e6)))
         yield encode_group(Group(("slice", *place_of(claim)), entries))
 
     @property
     def _live(self) -> Live:
         assert self._run.live is not None
         return self._run.live
-
-    def _count_ahead(self, cell: Cell, batch: pa.RecordBatch, keep: np.ndarray, now: float) -> None:
-        latest = int(now * 1_000_000) + _AHEAD
-        if cell.hour + HOUR > latest:
-            ahead = int((record_times(batch, cell.kind)[keep] > latest).sum())
-            Metrics.counter("cells", "records_ahead").inc(ahead)
-            self._desk.count_ahead(ahead)
 
     @contextmanager
     def _opened(self, cell: Cell) -> Iterator[OpenCell]:

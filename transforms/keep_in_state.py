@@ -37,7 +37,7 @@ from transforms.deliver.versioned import Versioned
 from transforms.gather.cells import Cell, column_int64
 from transforms.gather.claims import Spill, batch_of, place_of
 from transforms.gather_by_cell import KeyedBytes
-from transforms.keep.arrivals import Arrivals
+from transforms.keep.arrivals import Arrivals, count_ahead
 from transforms.keep.flush import Flushes, with_pane
 from transforms.ledger.commit import listed_files
 from transforms.ledger.counts import FileEntry, Group, encode_group
@@ -111,6 +111,7 @@ class _Keep(beam.DoFn):
         count, keep = self._arrivals.new(cell, batch, seen)
         yield encode_group(Group(("slice", *place_of(claim)), [count]))
         if keep.any():
+            count_ahead(cell, batch, keep, arrived.micros)
             new = column_int64(batch.column(ID_COLUMN[cell.kind]))[keep]
             seen.add(new)
             ids.add(new.tobytes())

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+from apache_beam.metrics import Metrics
 
-from schemas.records import EVENTS_FEED, FEEDS, ID_COLUMN
+from schemas.records import EVENTS_FEED, FEEDS, HOUR, ID_COLUMN
 from schemas.streams import Stream
 from schemas.tables import TABLES
 from transforms.classify import event_rows, usage_rows
@@ -19,11 +20,31 @@ from transforms.deliver.push.pushed import PushedDestination
 from transforms.deliver.registry import DESTINATIONS
 from transforms.deliver.selection import Selection
 from transforms.deliver.storage import StoredFile
-from transforms.gather.cells import Cell, column_int64
+from transforms.gather.cells import Cell, column_int64, record_times
 from transforms.keep import rows as kept_rows
 from transforms.ledger.counts import Count, Entry, FileEntry, Kept
 from transforms.route.router import Router
 from transforms.run import Run
+
+_AHEAD = HOUR
+"""Microseconds that a record's time may lie ahead without being counted apart."""
+
+
+def count_ahead(cell: Cell, batch: pa.RecordBatch, keep: np.ndarray, now: int) -> int:
+    """How many new records of a slice lie more than an hour ahead; they are counted apart, by a metric, and delivered.
+
+    Args:
+      cell: its cell.
+      batch: its records.
+      keep: mask of those that are new.
+      now: microseconds since 1970.
+    """
+    latest = now + _AHEAD
+    if cell.hour + HOUR <= latest:
+        return 0
+    ahead = int((record_times(batch, cell.kind)[keep] > latest).sum())
+    Metrics.counter("cells", "records_ahead").inc(ahead)
+    return ahead
 
 
 def sends_at_once(stream: Stream) -> bool:
