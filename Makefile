@@ -89,8 +89,14 @@ prism: $(PRISM)  ## build Prism, the engine of live jobs on this machine (needs 
 stream-demo: $(VENV)/.dev $(PRISM)  ## a live fleet, the live job on Prism, three streams; Ctrl-C stops it, and the ledger balances
 	@$(BIN)/python -m examples.live_demo --rate=$(RATE) --output=$(LIVE_OUTPUT)
 
+# Tests of live jobs need Prism: built where Go is, and else they are skipped, by name.
+.PHONY: prism-for-tests
+prism-for-tests:
+	@[ -x $(PRISM) ] || command -v prism >/dev/null || timeout 600 $(MAKE) --no-print-directory $(PRISM) \
+	|| echo "Without Prism the tests of live jobs are skipped, by name." >&2
+
 .PHONY: test
-test: $(VENV)/.dev  ## run every test
+test: $(VENV)/.dev prism-for-tests  ## run every test; builds Prism where Go is installed
 	@$(PYTEST)
 
 .PHONY: test-fast

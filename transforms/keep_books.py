@@ -71,7 +71,7 @@ class KeepBooks(beam.PTransform):
     def expand(
         self,
         entries: tuple[beam.PCollection[bytes], beam.PCollection[KeyedBytes], beam.PCollection[bytes]],
-    ) -> dict[str, beam.PCollection[None]] | beam.PCollection[None]:
+    ) -> beam.PCollection[None]:
         """Writes dead letters, and commits everything: to the books of the process, which publishes them; or, where
         workers share no disk (Dataflow), to the runner's state, from which the step publishes.
         """
@@ -81,8 +81,9 @@ class KeepBooks(beam.PTransform):
             groups = (feeds, letters, cells) | "Groups" >> beam.Flatten()
             return groups | "PublishLedger" >> PublishLedger(self.run, self.facts, self.streams)
         buried = dead | "WriteDead" >> beam.ParDo(_WriteDead(self.run)).with_output_types(bytes)
-        # Not flattened, which Prism does by itself, between two bundles: so all steps of a gathering are one.
-        return {
-            label: groups | label >> beam.ParDo(_Commit(self.run))
+        # Committed before they are flattened, which Prism does by itself, between two bundles: so all steps of a gathering
+        # are one. Without anything behind them it would spin for as long as that one takes (`dataReady` in its stage.go).
+        return [
+            groups | label >> beam.ParDo(_Commit(self.run))
             for label, groups in (("CommitFeeds", feeds), ("CommitDead", buried), ("CommitCells", cells))
-        }
+        ] | "Committed" >> beam.Flatten()
