@@ -81,8 +81,8 @@ class KeepBooks(beam.PTransform):
             groups = (feeds, letters, cells) | "Groups" >> beam.Flatten()
             return groups | "PublishLedger" >> PublishLedger(self.run, self.facts, self.streams)
         buried = dead | "WriteDead" >> beam.ParDo(_WriteDead(self.run)).with_output_types(bytes)
-        # Committed before they are flattened, which Prism does by itself, between two bundles: so all steps of a gathering
-        # are one. Without anything behind them it would spin for as long as that one takes (`dataReady` in its stage.go).
+        # Committed before they are flattened, which Prism does by itself, between two bundles: so all steps of a
+        # gathering are one. Without anything behind them it would spin while that one runs (`dataReady` in stage.go).
         return [
             groups | label >> beam.ParDo(_Commit(self.run))
             for label, groups in (("CommitFeeds", feeds), ("CommitDead", buried), ("CommitCells", cells))
