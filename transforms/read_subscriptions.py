@@ -143,6 +143,7 @@ class _Source:
         with self._desk.arrived:
             if not self._desk.arrived.wait_for(lambda: any(one.has_news() for one in every), _LOOK):
                 return False
+            self._desk.received = time.monotonic()
             self._desk.arrived.wait_for(
                 lambda: any(one.is_filled(MOST_MESSAGES, BLOCK_BYTES) for one in every), self._linger
             )

@@ -25,7 +25,6 @@ from transforms.ledger.commit import commit, publish
 from transforms.ledger.counts import Entry, Kept, StreamError
 from transforms.ledger.desk import Desk, close_desk, open_desk
 from transforms.read.journal import Journal
-from transforms.read_subscriptions import LINGER
 from transforms.run import Live
 
 SPILL = "spill"
@@ -58,7 +57,7 @@ class Workplace:
         self._publishing = threading.Lock()
         self._recover()
         # Only now: what it takes later, it is told of; what is there already, by `Courier.resume`.
-        self.courier = Courier(self.run, job.streams, self.books, live.max_delay, LINGER)
+        self.courier = Courier(self.run, job.streams, self.books, live.max_delay, lambda: self.desk.received)
 
     def _recover(self) -> None:
         """Settles what a process that was killed has left: flushes rows, publishes, removes what does not count."""

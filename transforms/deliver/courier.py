@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -102,13 +102,18 @@ class Courier:
       streams: the stream definitions; those that are paused keep what waits for them.
       books: where deliveries are committed.
       max_delay: most seconds that a record waits for its batch to fill, where its stream does not say how long.
-      lead: seconds of each wait that records have had before they come here.
+      received: tells when what is committed at present was received (monotonic): its wait has begun then.
     """
 
     def __init__(
-        self, run: Run, streams: Sequence[StreamDefinition], books: Books, max_delay: float, lead: float = 0.0
+        self,
+        run: Run,
+        streams: Sequence[StreamDefinition],
+        books: Books,
+        max_delay: float,
+        received: Callable[[], float] = time.monotonic,
     ):
-        self._run, self._books, self._max_delay, self._lead = run, books, max_delay, lead
+        self._run, self._books, self._max_delay, self._received = run, books, max_delay, received
         self._streams: Mapping[str, StreamDefinition] = {stream.name: stream for stream in streams}
         self._waits = {stream.name: waits_of(stream) for stream in streams}
         self._destinations = Destinations(self._streams)
@@ -131,7 +136,7 @@ class Courier:
     def _on_files(self, files: Sequence[FileEntry]) -> None:
         """Takes files that were committed, but for what is left of parts: that has its place in the lane."""
         fresh = [file for file in files if not _is_rest(self._part_of(file))]
-        self._take(fresh, [0.0] * len(fresh))
+        self._take(fresh, [max(0.0, time.monotonic() - self._received())] * len(fresh))
 
     def _take(self, files: Sequence[FileEntry], ages: Sequence[float]) -> None:
         now = time.monotonic()
@@ -176,7 +181,7 @@ class Courier:
         return found
 
     def oldest(self) -> dict[str, float]:
-        """Seconds that the oldest record of each stream has waited here."""
+        """Seconds since the oldest record of each stream that waits here was received."""
         now = time.monotonic()
         ages: dict[str, float] = {}
         with self._changed:
@@ -234,7 +239,7 @@ class Courier:
         seconds, rows = self._waits[stream.name]
         full = rows is not None and lane.rows >= rows
         delay = self._max_delay if seconds is None else seconds
-        return 0.0 if full or self._until is not None else lane.parts[0].since + max(0.0, delay - self._lead) - now
+        return 0.0 if full or self._until is not None else lane.parts[0].since + delay - now
 
     def _deliver(self, stream: StreamDefinition, lane: _Lane, parts: Sequence[_Waits]) -> Failure | None:
         """Delivers parts, and commits what became of each; puts back what is left, and returns why it is."""

@@ -45,6 +45,7 @@ class Desk:
       journal: what was received and does not count yet; a job that reads no subscription has none.
       subscribers: who reads the subscriptions, by their full names.
       arrived: notified when there is news of one of them.
+      received: when the first of the messages came that are worked on, or were last (monotonic).
       cells: the open cells, by number.
       draining: whether the job is about to stop: who launched it flushes what is left then.
       ahead: records that were kept though their time lay more than an hour ahead.
@@ -55,6 +56,7 @@ class Desk:
         self.books, self.journal, self.clock = books, journal, clock
         self.subscribers: dict[str, Subscriber] = {}
         self.arrived = threading.Condition()
+        self.received = time.monotonic()
         self.cells: dict[int, OpenCell] = {}
         self.ahead = 0
         self.draining = False
