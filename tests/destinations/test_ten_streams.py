@@ -43,7 +43,7 @@ def opened(benches: Benches, stack: ExitStack) -> dict[str, Bench]:
     return found
 
 
-def test_each_gets_what_its_filter_selects(benches: Benches, site: Site, tmp_path: Path) -> None:
+def test_each_gets_what_its_filter_selects(benches: Benches, whole_day: Site, tmp_path: Path) -> None:
     wanted: dict[str, tuple[Bench, str, tuple[str, str], str]] = {}
     definitions: list[dict[str, Any]] = []
     with ExitStack() as stack:
@@ -55,17 +55,17 @@ def test_each_gets_what_its_filter_selects(benches: Benches, site: Site, tmp_pat
             name, options = f"stream-{number}", bench.options(f"stream-{number}", content)
             if "AWS_ENDPOINT_URL" in bench.environment:  # each of Amazon's services has a server of its own here
                 options = {"endpoint": bench.environment["AWS_ENDPOINT_URL"], **options}
-            bench.output = str(site.output)
+            bench.output = str(whole_day.output)
             wanted[name] = bench, content, (form, shape), sql
             definitions.append(
                 {"name": name, "content": content, "filter": selected, "format": form, "shape": shape,
                  "destination": options}
             )  # fmt: skip
         more = [option for bench in types.values() for option in bench.command_options()]
-        site.run(jobs.write_streams(tmp_path / "streams.yaml", *definitions), *more)
-        ledger = site.ledger()
+        whole_day.run(jobs.write_streams(tmp_path / "streams.yaml", *definitions), *more)
+        ledger = whole_day.ledger()
         for name, (bench, content, packing, sql) in wanted.items():
-            expected = site.expected(content, packing, sql)
+            expected = whole_day.expected(content, packing, sql)
             received = bench.received(name, content)
             assert ledger[name] == (len(expected), 0, 0) and expected, f"{name} to {bench.type}"
             assert sorted(each.record_id for each in received) == sorted(expected), f"{name} to {bench.type}"
