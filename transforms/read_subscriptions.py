@@ -38,9 +38,6 @@ MOST_MESSAGES = 20_000
 LINGER = 0.05
 """Seconds that a gathering waits for more behind its first message: a bundle costs about as much, whatever its size."""
 
-BUSY_SEGMENTS, BUSY_LINGER = 8, 0.25
-"""Segments under way from which on a gathering waits so long: behind them its records would wait anyway."""
-
 _IDLE = 1.0
 """Seconds that a gathering waits for its first message: bundles without output cost as well."""
 
@@ -144,15 +141,8 @@ class _Source:
             if not self._desk.arrived.wait_for(lambda: any(one.has_news() for one in every), _LOOK):
                 return False
             self._desk.received = time.monotonic()
-            self._desk.arrived.wait_for(
-                lambda: any(one.is_filled(MOST_MESSAGES, BLOCK_BYTES) for one in every), self._linger
-            )
+            self._desk.arrived.wait_for(lambda: any(one.is_filled(MOST_MESSAGES, BLOCK_BYTES) for one in every), LINGER)
             return True
-
-    @property
-    def _linger(self) -> float:
-        segments, _ = self._journal.unfinished
-        return LINGER if segments < BUSY_SEGMENTS else BUSY_LINGER
 
     def _taken(self, count: Callable[[int], None]) -> Iterator[Block]:
         """Blocks of what came."""
