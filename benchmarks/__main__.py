@@ -28,8 +28,12 @@ BENCHMARKS: dict[str, Callable[[rounds.Bench], list[Finding]]] = {
 }
 """The benchmarks of a usual run, by the name that ``--only`` takes."""
 
-ASKED_FOR: dict[str, Callable[[rounds.Bench], list[Finding]]] = {"full": rounds.full, "live": live.live}
-"""Those of ``--full`` and ``--only``: one takes long, the other needs Prism and Java."""
+ASKED_FOR: dict[str, Callable[[rounds.Bench], list[Finding]]] = {
+    "full": rounds.full,
+    "live": live.live,
+    "soak": live.soak,
+}
+"""Those of ``--full`` and ``--only``: the first takes long, the others need Prism and Java."""
 
 _SIZE_OF_RUN = 1.8
 """Disk of a feed, of its spill and of its results, over that of the feed: at most 1.73, seen every two seconds."""
@@ -51,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = dict(BENCHMARKS) | ({"full": rounds.full} if given.full else {})
     if given.only:
         chosen = {name: (BENCHMARKS | ASKED_FOR)[name] for name in given.only}
-    if set(chosen) != {"live"} and not _announce(console, bench, "full" in chosen):
+    if not set(chosen) <= {"live", "soak"} and not _announce(console, bench, "full" in chosen):
         return 1
     findings = {}
     try:
@@ -85,10 +89,10 @@ def _parser() -> argparse.ArgumentParser:
         "--messages", type=int, default=usual.messages, metavar="N", help="live: its backlog (%(default)s)."
     )
     parser.add_argument(
-        "--rate", type=float, default=usual.rate, metavar="N", help="live: messages a second (%(default)g)."
+        "--rate", type=float, default=usual.rate, metavar="N", help="live, soak: messages a second (%(default)g)."
     )
     parser.add_argument(
-        "--seconds", type=float, default=usual.seconds, metavar="N", help="live: for so long (%(default)g)."
+        "--seconds", type=float, default=usual.seconds, metavar="N", help="live, soak: for so long (%(default)g)."
     )
     parser.add_argument(
         "--directory", type=Path, default=REPOSITORY / "build" / "bench", metavar="DIR",

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import grpc
@@ -31,6 +31,7 @@ PERCENTILES = {50: 0.25, 95: 0.5, 99: 1.0}
 """Goals of the age at arrival, in seconds."""
 
 _HEAP, _AT_ONCE, _WARM_UP = "2g", 500, 5.0
+_LOOK_EVERY = 60.0
 _PATIENCE, _PEER_PATIENCE = 600.0, 90.0
 
 
@@ -170,8 +171,43 @@ def backlog(address: str, messages: int) -> int:
     return each * len(FEEDS)
 
 
-def _ages(bench: Bench, hangs: bool) -> tuple[np.ndarray, dict[str, Load]]:
-    """Ages of the records that reach a webhook within the time, after the first seconds."""
+def soak(bench: Bench) -> list[Finding]:
+    """The memory of worker and Prism over a long time, beside the ids that the job holds, and the ages meanwhile.
+
+    The first tenth of the time does not count: until then the job fills its buffers.
+
+    Raises:
+      CommandError: a side failed.
+    """
+    points: list[tuple[Progress, dict[str, int]]] = []
+
+    def look(job: LiveJob) -> None:
+        points.append((job.progress(), job.memory()))
+        (progress, memory), minutes = points[-1], (points[-1][0].at - points[0][0].at) / 60
+        told = ", ".join(f"{name} {held / MEGABYTE:,.0f} MB" for name, held in memory.items())
+        bench.say(f"{minutes:.1f} min: {progress.messages:,} messages, {progress.ids:,} ids; {told}")
+
+    found, load = _ages(bench, hangs=False, look=look)
+    steady = points[len(points) // 10 :]
+    (first, before), (last, after) = steady[0], steady[-1]
+    ids, grown = last.ids - first.ids, sum(after.values()) - sum(before.values())
+    minutes = (last.at - first.at) / 60
+    return [
+        Finding("cores of worker and Prism", sum(part.cores for part in load.values()), "cores", goal=1.0,
+                detail=f"{bench.seconds / 60:.0f} minutes at {bench.rate:,.0f} messages/s; {_told(load)}"),
+        Finding("anonymous memory of worker and Prism at the end", sum(after.values()) / MEGABYTE, "MB",
+                detail=f"{sum(before.values()) / MEGABYTE:,.0f} MB {minutes:.0f} minutes before"),
+        Finding("growth of memory an id that is held", grown / max(ids, 1), "bytes", goal=32.0,
+                detail=f"{grown / MEGABYTE:,.1f} MB for {ids:,} ids more, in {minutes:.0f} minutes"),
+        *(Finding(f"publish to arrival, {percent} of 100 records", float(np.percentile(found, percent)), "s",
+                  goal=goal, detail=f"{len(found):,} records") for percent, goal in PERCENTILES.items()),
+    ]  # fmt: skip
+
+
+def _ages(
+    bench: Bench, hangs: bool, look: Callable[[LiveJob], None] = lambda job: None
+) -> tuple[np.ndarray, dict[str, Load]]:
+    """Ages of the records that reach a webhook within the time, after the first seconds; looks at the job each minute."""
     path = bench.output("arrivals.bin")
     path.parent.mkdir(parents=True, exist_ok=True)
     with pubsub(_HEAP) as address, stamping_receiver(path) as url, hanging_server() as hanging:
@@ -185,7 +221,10 @@ def _ages(bench: Bench, hangs: bool) -> tuple[np.ndarray, dict[str, Load]]:
             time.sleep(_WARM_UP)
             started, before = time.time(), fleet.published
             with job.loads() as load:
-                time.sleep(bench.seconds)
+                look(job)
+                while (left := started + bench.seconds - time.time()) > 0:
+                    time.sleep(min(left, _LOOK_EVERY))
+                    look(job)
             ended, published = time.time(), fleet.published - before
             fleet.stop()
             time.sleep(1.0)

@@ -29,18 +29,21 @@ SUBSCRIPTIONS = [f"projects/{PROJECT}/subscriptions/{feed}" for feed in FEEDS]
 _START, _STOP = 60.0, 30.0
 _RECEIVED = re.compile(r"^data_streamer_received_total (\S+)", re.MULTILINE)
 _UPDATED = re.compile(r"^data_streamer_updated_seconds (\S+)", re.MULTILINE)
+_IDS = re.compile(r"^data_streamer_ids (\S+)", re.MULTILINE)
 
 
 class Progress(NamedTuple):
-    """How many messages there were at one moment.
+    """How far a job was at one moment.
 
     Attributes:
       at: seconds since 1970.
-      messages: how many.
+      messages: how many there were.
+      ids: how many it held, to know duplicates by.
     """
 
     at: float
     messages: int
+    ids: int = 0
 
 
 BACKLOG = 0.9
@@ -102,9 +105,9 @@ class LiveJob:
                 text = answer.read().decode()
         except OSError:
             raise CommandError(f"the live job does not answer, exit code {self._process.poll()}") from None
-        received, updated = _RECEIVED.search(text), _UPDATED.search(text)
-        assert received and updated, text
-        return Progress(float(updated[1]), int(float(received[1])))
+        received, updated, ids = _RECEIVED.search(text), _UPDATED.search(text), _IDS.search(text)
+        assert received and updated and ids, text
+        return Progress(float(updated[1]), int(float(received[1])), int(float(ids[1])))
 
     @contextmanager
     def loads(self) -> Iterator[dict[str, Load]]:
@@ -117,6 +120,10 @@ class LiveJob:
         for name, process in self._processes():
             spent, memory = _spent(process)
             found[name] = Load((spent - before[name][0]) / seconds, memory, memory - before[name][1])
+
+    def memory(self) -> dict[str, int]:
+        """Anonymous bytes of worker and Prism."""
+        return {name: anonymous(process.pid) for name, process in self._processes()}
 
     def _processes(self) -> list[tuple[str, psutil.Process]]:
         return [("worker", self.worker), ("Prism", self.prism)]
