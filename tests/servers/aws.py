@@ -59,6 +59,10 @@ class Aws:
         names = [found["Key"] for page in pages for found in page.get("Contents", ())]
         return {name: client.get_object(Bucket=bucket, Key=name)["Body"].read() for name in names}
 
+    def uploads(self, bucket: str) -> list[str]:
+        """Names of objects whose upload in parts was begun and neither ended nor given up."""
+        return [found["Key"] for found in self.client("s3").list_multipart_uploads(Bucket=bucket).get("Uploads", ())]
+
     def create_stream(self, name: str, shards: int = 2) -> None:
         """A Kinesis stream, once it is active."""
         client = self.client("kinesis")

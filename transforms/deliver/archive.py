@@ -103,8 +103,10 @@ class ObjectStore(abc.ABC):
     """
 
     @abc.abstractmethod
-    def check(self, bucket: str) -> None:
-        """Whether the bucket is there, and may be written to as far as that shows without writing."""
+    def check(self, url: str) -> None:
+        """Whether the bucket of an object is there, and the object may be written, as far as that shows without
+        leaving one.
+        """
 
     @abc.abstractmethod
     def put(self, url: str, data: bytes) -> None:
@@ -189,9 +191,11 @@ class ArchiveDestination(Destination[Options], abc.ABC):
 
     def preflight(self, stream: StreamDefinition, output: str) -> Failure | None:
         """Whether the bucket is there, and takes files as far as that shows without leaving one."""
-        del stream, output
+        del output
+        # Rights may be given for some directories only: as a first file would lie.
+        first = Part(stream.name, stream.content, hour=0, bucket=0, writer="preflight", pane=0)
         try:
-            self._store.check(self.options.bucket)
+            self._store.check(self.path_of(first, stream))
         except ObjectStoreError as error:
             return error.failure
         return None

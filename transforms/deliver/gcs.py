@@ -95,7 +95,8 @@ class _CloudStorage(ObjectStore):
         self._missing = NotFound
         self._errors = (GoogleAPIError, GoogleAuthError, DataCorruption, InvalidResponse, RequestException)
 
-    def check(self, bucket: str) -> None:
+    def check(self, url: str) -> None:
+        bucket = url.removeprefix("gs://").partition("/")[0]
         with self._told(f"gs://{bucket}"):
             allowed = self._client.bucket(bucket).test_iam_permissions(list(_RIGHTS), **self._once)
         missing = [right for right in _RIGHTS if right not in allowed]

@@ -164,11 +164,11 @@ class KafkaDestination(PushedDestination[KafkaOptions]):
         return self._topic.send(batch)
 
     def preflight(self, stream: StreamDefinition, output: str) -> Failure | None:
-        """Whether the topic is there, may be seen, and takes what is sent at once. The right to write shows with the
-        first records only.
+        """Whether the topic is there, may be written to, as far as brokers tell rights, and takes what is sent at
+        once.
         """
         del stream, output
-        failure = self._topic.preflight()
+        failure = self._topic.preflight() or self._topic.check_right()
         if failure is None and self.options.compression == "none":
             failure = self._topic.check_size(self.options.max_record_bytes)
         return failure

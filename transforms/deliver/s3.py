@@ -12,6 +12,9 @@ from schemas.destinations import DestinationOptions
 from transforms.deliver.archive import ArchiveDestination, ArchiveOptions, ObjectStore, ObjectStoreError
 from transforms.deliver.aws import EXTRA, AwsOptions, client_errors, of_client_error, session_client
 
+_NOT_KNOWN = (405, 501)
+"""How stores answer that do not know what they are asked for."""
+
 
 class S3Options(AwsOptions, ArchiveOptions):
     """Files in a bucket of Amazon S3."""
@@ -43,7 +46,10 @@ class S3Destination(ArchiveDestination[S3Options]):
     there are any); ``s3:GetObject`` for `audit`. With ``role_arn`` all is done in that role.
 
     Before a run it is asked whether the bucket is there (HeadBucket, which needs ``s3:ListBucket``: a refusal is left
-    to the first file); the right to write shows with the first file.
+    to what follows), and whether files may be written: an upload in parts is begun where the stream's files go, and
+    given up at once, which leaves no object. Without ``s3:AbortMultipartUpload`` the begun upload stays, empty, until
+    a lifecycle rule of the bucket removes it. A store that knows no uploads in parts shows the right with the first
+    file.
 
     Limits: 5 GB for an object (Amazon S3 API reference, PutObject), which 100,000 entries do not reach.
     """
@@ -62,9 +68,14 @@ class _S3(ObjectStore):
     def __init__(self, client: Any):
         self._client, self._errors = client, client_errors()
 
-    def check(self, bucket: str) -> None:
-        with self._told(f"s3://{bucket}", passing=(403,)):
-            self._client.head_bucket(Bucket=bucket)
+    def check(self, url: str) -> None:
+        names = _names(url)
+        with self._told(f"s3://{names['Bucket']}", passing=(403,)):
+            self._client.head_bucket(Bucket=names["Bucket"])
+        with self._told(url, passing=_NOT_KNOWN):
+            upload = self._client.create_multipart_upload(**names)["UploadId"]
+            with self._told(url, passing=(403,)):
+                self._client.abort_multipart_upload(**names, UploadId=upload)
 
     def put(self, url: str, data: bytes) -> None:
         with self._told(url):

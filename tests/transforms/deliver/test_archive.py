@@ -337,6 +337,27 @@ def test_a_missing_bucket_is_found_before_the_run_and_is_not_tried_again(cloud: 
     assert cloud.proxy.requests == 1 and "create" in outcome.failure.remedy
 
 
+def test_s3_is_asked_for_the_right_to_write_where_the_files_go_and_nothing_stays(s3: Cloud) -> None:
+    stream, asked = s3.stream("asked", prefix="asked/{date}"), []
+
+    def of_uploads(method: str, path: str) -> bool:
+        asked.append((method, path))
+        return method == "POST" and "uploads" in path
+
+    s3.proxy.inject(Fault.FORBIDDEN, only=of_uploads)
+    found = preflight(stream)
+    assert found.kind is FailureKind.MISCONFIGURED and "right" in found.remedy and s3.proxy.faults == 1
+    assert f"/{BUCKET}/asked/1970-01-01/hh%3D00/part-preflight-" in asked[-1][1]
+    s3.proxy.inject(Fault.NONE)
+    assert preflight(stream) is None
+    assert not s3.objects("asked/") and not s3.server.uploads(BUCKET)
+    # Whoever may write need not be allowed to give an upload up: it stays, empty, and the stream runs.
+    s3.proxy.inject(Fault.FORBIDDEN, only=lambda method, path: method == "DELETE")
+    assert preflight(stream) is None and s3.proxy.faults == 1
+    assert not s3.objects("asked/")
+    s3.proxy.inject(Fault.NONE)
+
+
 @pytest.mark.parametrize("fault", [Fault.UNAUTHORISED, Fault.FORBIDDEN])
 def test_a_refusal_is_not_tried_again(cloud: Cloud, fault: Fault) -> None:
     cloud.proxy.inject(fault)

@@ -189,8 +189,11 @@ def test_a_wrong_password_is_told_soon_and_never_shown(
 
 def test_a_missing_right_is_a_mistake(broker: KafkaBroker, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_PASSWORD", PASSWORD)
-    broker.deny_writes(topic)
     sending = Sending(_secure(broker, topic, tls=False))
+    assert sending.destination.preflight(sending.stream, "") is None
+    broker.deny_writes(topic)
+    found = failure_of(sending.destination.preflight(sending.stream, ""), FailureKind.MISCONFIGURED)
+    assert "TOPIC_AUTHORIZATION_FAILED" in found.error and "right to write" in found.remedy
     failure = failure_of(sending.destination.send(sending.batch(range(10))).failure, FailureKind.MISCONFIGURED)
     assert "TOPIC_AUTHORIZATION_FAILED" in failure.error
 

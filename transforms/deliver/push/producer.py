@@ -226,13 +226,30 @@ class Topic:
         return Answer(self._failure(why, session.trouble()), taken=taken)
 
     def preflight(self) -> Failure | None:
-        """Whether the topic is there, and may be seen. The right to write shows with the first record only."""
+        """Whether the topic is there, and may be seen."""
         session = self._take()
         name = session.find(self._name, min(self._seconds, _LOOK))
         if name is not None:
             return self._failure(name, session.trouble())
         self._idle.append(session)
         return None
+
+    def check_right(self) -> Failure | None:
+        """Whether the topic may be written to; None also where the brokers do not tell rights."""
+        from confluent_kafka import KafkaException, TopicCollection
+        from confluent_kafka.admin import AclOperation, AdminClient
+
+        client = AdminClient(dict(self._connection), logger=_Log())
+        asked = client.describe_topics(
+            TopicCollection([self._name]), include_authorized_operations=True, request_timeout=_GLANCE
+        )
+        try:
+            granted = asked[self._name].result(2 * _GLANCE).authorized_operations
+        except (KafkaException, TimeoutError):
+            return None
+        if not granted or {AclOperation.WRITE, AclOperation.ALL} & set(granted):
+            return None
+        return self._failure("TOPIC_AUTHORIZATION_FAILED", None)
 
     def check_size(self, bytes_at_once: int) -> Failure | None:
         """Whether the topic takes so many bytes at once; None also where its settings may not be seen."""
