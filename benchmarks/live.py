@@ -207,7 +207,7 @@ def soak(bench: Bench) -> list[Finding]:
 def _ages(
     bench: Bench, hangs: bool, look: Callable[[LiveJob], None] = lambda job: None
 ) -> tuple[np.ndarray, dict[str, Load]]:
-    """Ages of the records that reach a webhook within the time, after the first seconds; looks at the job each minute."""
+    """Ages of the records that reach a webhook within the time, after the first seconds; each minute it looks."""
     path = bench.output("arrivals.bin")
     path.parent.mkdir(parents=True, exist_ok=True)
     with pubsub(_HEAP) as address, stamping_receiver(path) as url, hanging_server() as hanging:

@@ -143,22 +143,54 @@ def take(slices: Sequence[pa.RecordBatch], rows: np.ndarray, names: Sequence[str
 
 
 def panes(slices: Sequence[pa.RecordBatch], keep: np.ndarray) -> Iterator[pa.RecordBatch]:
-    """Yields the kept rows in panes of exactly `PANE_ROWS` rows (the last one fewer): the same cuts in every run."""
+    """Yields the kept rows in panes of exactly `PANE_ROWS` rows (the last one fewer): the same cuts in every run.
+
+    Slices wait as they are, which costs no memory where they lie in mapped files; nothing of a pane is held here once
+    it is handed on.
+    """
     waiting: list[pa.RecordBatch] = []
+    rows: list[np.ndarray] = []
     count = start = 0
+
+    def join() -> pa.RecordBatch:
+        joined = _join(waiting, rows)
+        waiting.clear()
+        rows.clear()
+        return joined
+
     for part in slices:
-        mask = keep[start : start + part.num_rows]
+        kept = np.flatnonzero(keep[start : start + part.num_rows])
         start += part.num_rows
-        rest = part if mask.all() else part.filter(pa.array(mask))
-        while count + rest.num_rows >= PANE_ROWS:
-            yield pa.concat_batches([*waiting, rest.slice(0, PANE_ROWS - count)])
-            rest = rest.slice(PANE_ROWS - count)
-            waiting, count = [], 0
-        if rest.num_rows:
-            waiting.append(rest)
-            count += rest.num_rows
+        while len(kept):
+            fitting = kept[: PANE_ROWS - count]
+            waiting.append(part)
+            rows.append(fitting)
+            kept = kept[len(fitting) :]
+            count += len(fitting)
+            if count == PANE_ROWS:
+                count = 0
+                yield join()
     if count:
-        yield pa.concat_batches(waiting)
+        yield join()
+
+
+def _join(parts: Sequence[pa.RecordBatch], rows: Sequence[np.ndarray]) -> pa.RecordBatch:
+    """Rows of several batches as one, column by column: a copy of a column at a time is all that it takes beside.
+
+    Args:
+      parts: the batches.
+      rows: which rows of each, ascending.
+    """
+    # A batch of which little is taken, at the border of panes, is not copied whole.
+    parts = [part.slice(own[0], own[-1] + 1 - own[0]) for part, own in zip(parts, rows, strict=True)]
+    starts = np.cumsum([0, *(part.num_rows for part in parts)])
+    places = np.concatenate([own - own[0] + start for own, start in zip(rows, starts[:-1], strict=True)])
+    taken = None if len(places) == starts[-1] else pa.array(places)
+    columns = []
+    for number in range(parts[0].num_columns):
+        column = pa.concat_arrays([part.column(number) for part in parts])
+        columns.append(column if taken is None else column.take(taken))
+    return pa.RecordBatch.from_arrays(columns, schema=parts[0].schema)
 
 
 NO_LOSERS = np.empty(0, LOSER)

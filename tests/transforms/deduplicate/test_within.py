@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -112,6 +115,31 @@ def test_panes_have_a_fixed_size(monkeypatch) -> None:
     keep = np.array([True, False] + [True] * 9)
     cut = [pane.column("event_id").to_pylist() for pane in panes(slices, keep)]
     assert cut == [[0, 2, 3, 4], [5, 6, 7, 8], [9, 10]]
+
+
+@given(st.lists(st.lists(st.booleans(), max_size=9), max_size=6), st.integers(1, 7))
+def test_panes_are_the_kept_rows_in_order(kept: list[list[bool]], size: int) -> None:
+    wanted = [number for number, stays in enumerate(itertools.chain(*kept)) if stays]
+    numbers = itertools.count()
+    slices = [batch([record(next(numbers)) for _ in part]) for part in kept]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("transforms.deduplicate.within.PANE_ROWS", size)
+        cut = list(panes(slices, np.array([stays for part in kept for stays in part], bool)))
+    assert [number for pane in cut for number in pane.column("event_id").to_pylist()] == wanted
+    assert all(pane.num_rows == size for pane in cut[:-1]) and all(pane.schema == EVENT_RECORD for pane in cut)
+
+
+def test_nothing_of_a_pane_is_held_once_it_is_handed_on(monkeypatch) -> None:
+    monkeypatch.setattr("transforms.deduplicate.within.PANE_ROWS", 1_000)
+    rows = [record(number, description="text" * 50) for number in range(1_500)]
+    slices = [batch(rows[start : start + 500]) for start in range(0, 1_500, 500)]
+    before = pa.total_allocated_bytes()
+    cut = panes(slices, np.arange(1_500) % 4 > 0)
+    pane = next(cut)
+    assert pa.total_allocated_bytes() > before + 100_000
+    del pane
+    assert pa.total_allocated_bytes() == before
+    assert next(cut).num_rows
 
 
 def test_an_empty_cell() -> None:
