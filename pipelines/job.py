@@ -16,7 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines.live.options import live_of, stream_mistakes
 from pipelines.masks import key_mistakes
 from pipelines.options import check_options
-from pipelines.preflight import Preflight, look_ahead
+from pipelines.preflight import Preflight, look_ahead, look_at_subscriptions
 from pipelines.reasons_file import read_reasons
 from pipelines.runners import DATAFLOW_RUNNER, LOCAL_RUNNER, runner_mistakes, runner_of
 from schemas.file_systems import missing_client
@@ -160,6 +160,10 @@ def prepare(arguments: Sequence[str]) -> Job:
     report_mask = _report_mask(given.streams, streams, here, mistakes)
     ahead = Preflight() if given.no_preflight else look_ahead(streams, output, here)
     mistakes.extend(f"--streams: {given.streams}: {mistake}" for mistake in ahead.mistakes)
+    if live is not None and not given.no_preflight:
+        sources = look_at_subscriptions(live.subscriptions, here)
+        mistakes.extend(sources.mistakes)
+        ahead.warnings.extend(sources.warnings)
     if mistakes:
         raise JobError(mistakes)
     writer = writer_id(inputs) if live is None else os.path.basename(live.directory)

@@ -1,4 +1,6 @@
-"""Preflight: before a run, ask each destination whether it can be reached and is as it should be."""
+"""Preflight: before a run, ask each subscription and each destination whether it can be reached and is as it should
+be.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pipelines.live.options import SUBSCRIPTION
 from schemas.destinations import SecretError
+from schemas.records import FEEDS
 from schemas.streams import Stream
-from transforms.deliver.failures import Failure, FailureKind, SetupError
+from transforms.deliver.failures import Failure, FailureKind, MissingExtraError, SetupError
 from transforms.deliver.registry import DESTINATIONS
+from transforms.read.subscriber import NOT_THERE, look_at
 
 SECONDS = 20.0
 """Longest time that all destinations together have to answer."""
@@ -62,6 +67,29 @@ def look_ahead(streams: Sequence[Stream], output: str, here: bool) -> Preflight:
             passing = failure.kind is FailureKind.TRANSIENT or stream.name in local
             text = f"stream {stream.name} ({stream.destination.type}): {failure.error}; {failure.remedy}"
             (found.warnings if passing else found.mistakes).append(text)
+    return found
+
+
+def look_at_subscriptions(subscriptions: Sequence[tuple[int, str]], here: bool) -> Preflight:
+    """Asks whether the subscriptions of a live job are there and may be read.
+
+    Args:
+      subscriptions: kind (index into `schemas.records.FEEDS`) and full name of each.
+      here: whether the workers run on this machine: otherwise they have an account, and perhaps a network, of their
+        own, and only that one is missing counts.
+    """
+    found = Preflight()
+    for kind, name in subscriptions:
+        if not SUBSCRIPTION.fullmatch(name):
+            continue  # the options say so
+        try:
+            failure = look_at(name)
+        except MissingExtraError:
+            continue  # the options say so
+        if failure is None or not (here or failure.remedy == NOT_THERE):
+            continue
+        text = f"--{FEEDS[kind]}_subscription: {failure.error}; {failure.remedy}"
+        (found.warnings if failure.kind is FailureKind.TRANSIENT else found.mistakes).append(text)
     return found
 
 

@@ -27,7 +27,8 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _BATCH_WRITER = re.compile(r"[0-9a-f]{16}")
-_SUBSCRIPTION = re.compile(r"projects/[^/\s]+/subscriptions/[^/\s]+")
+SUBSCRIPTION = re.compile(r"projects/[^/\s]+/subscriptions/[^/\s]+")
+"""Full name of a subscription."""
 _ONLY_LIVE = ("name", "aggregate_every", "max_delay", "publish_every", "close_after", "metrics_port")
 
 
@@ -162,7 +163,7 @@ def _source_mistakes(given: argparse.Namespace, subscriptions: list[tuple[int, s
             "projects/P/subscriptions/S"
         )
     for kind, name in subscriptions:
-        if not _SUBSCRIPTION.fullmatch(name):
+        if not SUBSCRIPTION.fullmatch(name):
             mistakes.append(
                 f"--{FEEDS[kind]}_subscription: {name!r} is no subscription; expected its full name, "
                 "projects/PROJECT/subscriptions/NAME"

@@ -17,6 +17,8 @@ from typing import Any
 
 import grpc
 import pytest
+import trustme
+from google.iam.v1 import iam_policy_pb2
 from google.protobuf.empty_pb2 import Empty
 from google.pubsub_v1 import PublisherClient, SubscriberClient, types
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
@@ -238,6 +240,45 @@ class _Subscription:
         deadline = now + (self.wanted.ack_deadline_seconds or 10)
         self.leased.update((message.message_id, (deadline, message)) for message in taken)
         return [types.ReceivedMessage(ack_id=message.message_id, message=message) for message in taken]
+
+
+@contextmanager
+def pubsub_rights(may_look: bool, granted: list[str], authority: trustme.CA | None = None) -> Iterator[str]:
+    """A server that knows who may look at a topic or subscription, and what else is granted; yields its address. With
+    TLS, if an authority is given.
+    """
+
+    def get(request: bytes, context: grpc.ServicerContext) -> bytes:
+        if not may_look:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "User not authorized to perform this action.")
+        return b""
+
+    def permissions(request: bytes, context: grpc.ServicerContext) -> bytes:
+        asked = iam_policy_pb2.TestIamPermissionsRequest.FromString(request)
+        both = [permission for permission in asked.permissions if permission in granted]
+        return iam_policy_pb2.TestIamPermissionsResponse(permissions=both).SerializeToString()
+
+    port = free_port()
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    for service, name, method in (
+        ("google.pubsub.v1.Publisher", "GetTopic", get),
+        ("google.pubsub.v1.Subscriber", "GetSubscription", get),
+        ("google.iam.v1.IAMPolicy", "TestIamPermissions", permissions),
+    ):
+        handlers = {name: grpc.unary_unary_rpc_method_handler(method)}
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
+    if authority is None:
+        server.add_insecure_port(f"{HOST}:{port}")
+    else:
+        certificate = authority.issue_cert("localhost")
+        chain = b"".join(part.bytes() for part in certificate.cert_chain_pems)
+        pairs = [(certificate.private_key_pem.bytes(), chain)]
+        server.add_secure_port(f"{HOST}:{port}", grpc.ssl_server_credentials(pairs))
+    server.start()
+    try:
+        yield f"{HOST if authority is None else 'localhost'}:{port}"
+    finally:
+        server.stop(grace=None).wait()
 
 
 class _Servicer:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import tenacity
 
-from transforms.deliver.failures import FailureKind, MissingExtraError
+from transforms.deliver.failures import Failure, FailureKind, MissingExtraError
 from transforms.deliver.pubsub import of_call_error
 
 PULL_MESSAGES = 1_000
@@ -25,7 +25,8 @@ ACKNOWLEDGE_AT_ONCE = 2_500
 AHEAD_MESSAGES, AHEAD_BYTES = 20_000, 32 << 20
 """What is fetched ahead, a pull of each thread apart: more would only grow old here."""
 
-_PULL_TIMEOUT, _ACKNOWLEDGE_TIMEOUT = 30.0, 10.0
+_PULL_TIMEOUT, _ACKNOWLEDGE_TIMEOUT, _LOOK_TIMEOUT = 30.0, 10.0, 5.0
+_CONSUME = "pubsub.subscriptions.consume"
 
 _EMULATOR_TIMEOUT = 3.0
 """Google's emulator waits for messages until a second before the deadline of a pull, and hands them to it though its
@@ -45,8 +46,11 @@ _CHANNEL = (
 )
 """Otherwise a channel waits up to two minutes before it connects again, and fails all requests until then."""
 
+NOT_THERE = "create the subscription, or correct its name (projects/PROJECT/subscriptions/NAME)"
+"""Remedy of a subscription that is missing."""
+
 _REMEDIES = {
-    "NOT_FOUND": "create the subscription, or correct its name (projects/PROJECT/subscriptions/NAME)",
+    "NOT_FOUND": NOT_THERE,
     "PERMISSION_DENIED": "grant roles/pubsub.subscriber on the subscription to the account of this job",
     "FAILED_PRECONDITION": "see that it is a pull subscription, neither push nor export, and not detached",
     "INVALID_ARGUMENT": "correct its name: projects/PROJECT/subscriptions/NAME",
@@ -241,12 +245,10 @@ class Subscriber:
             raise self._fault(error) from None
 
     def _fault(self, error: Any) -> Exception:
-        failure = of_call_error(self._where, error)
-        status = getattr(error.grpc_status_code, "name", "UNKNOWN")
-        if failure.kind is FailureKind.TRANSIENT and status not in _REMEDIES:
+        failure = _seen_from(self._where, error)
+        if failure.kind is FailureKind.TRANSIENT:
             return _Passing(failure.error)
-        remedy = _REMEDIES.get(status, _CREDENTIALS)
-        return SubscriptionError(f"{self._where}: {failure.error.removeprefix(f'{self._where}: ')}; {remedy}")
+        return SubscriptionError(f"{self._where}: {failure.error.removeprefix(f'{self._where}: ')}; {failure.remedy}")
 
     def _retrying(self, **options: Any) -> tenacity.Retrying:
         return tenacity.Retrying(
@@ -262,6 +264,66 @@ class Subscriber:
         if self.failure is None:
             _logger.warning("%s; it is tried again until it answers", error)
         self.failure = str(error)
+
+
+def look_at(subscription: str) -> Failure | None:
+    """Whether a subscription is there, can be pulled from, and may be; None also where the last cannot be told.
+
+    Args:
+      subscription: full name, ``projects/P/subscriptions/S``.
+
+    Raises:
+      MissingExtraError: Google's client is not installed.
+    """
+    try:
+        from google.api_core.exceptions import GoogleAPICallError
+    except ImportError:
+        raise MissingExtraError("google-cloud-pubsub", "gcp") from None
+    where = f"Pub/Sub subscription {subscription}"
+    try:
+        client = _client(where)
+    except SubscriptionError as error:
+        text, _, remedy = str(error).partition("; ")
+        return Failure(FailureKind.MISCONFIGURED, text, remedy)
+    once: dict[str, Any] = {"retry": None, "timeout": _LOOK_TIMEOUT}
+    unseen: Failure | None = None
+    with client:
+        try:
+            found = client.get_subscription(subscription=subscription, **once)
+        except GoogleAPICallError as error:
+            if _status(error) == "UNIMPLEMENTED":
+                return None  # a small server for tests; the first pull tells more
+            unseen = _seen_from(where, error)
+            if _status(error) != "PERMISSION_DENIED":
+                return unseen
+        else:
+            exports = found.bigquery_config.table or found.cloud_storage_config.bucket
+            if found.detached or found.push_config.push_endpoint or exports:
+                return Failure(
+                    FailureKind.MISCONFIGURED, f"{where}: it cannot be pulled from", _REMEDIES["FAILED_PRECONDITION"]
+                )
+        # Who may pull need not be allowed to look at the subscription.
+        wanted = {"resource": subscription, "permissions": [_CONSUME]}
+        try:
+            granted = client.test_iam_permissions(request=wanted, **once).permissions
+        except GoogleAPICallError as error:
+            # Emulators do not know rights.
+            return unseen if _status(error) == "UNIMPLEMENTED" else _seen_from(where, error)
+    if _CONSUME in granted:
+        return None
+    return Failure(FailureKind.MISCONFIGURED, f"{where}: no right to pull ({_CONSUME})", _REMEDIES["PERMISSION_DENIED"])
+
+
+def _status(error: Any) -> str:
+    return getattr(error.grpc_status_code, "name", "UNKNOWN")
+
+
+def _seen_from(where: str, error: Any) -> Failure:
+    """The failure that an error stands for to whoever reads: with what helps a reader."""
+    failure = of_call_error(where, error)
+    if failure.kind is FailureKind.TRANSIENT and _status(error) not in _REMEDIES:
+        return Failure(FailureKind.TRANSIENT, failure.error, "see that it is up; the job tries until it answers")
+    return Failure(FailureKind.MISCONFIGURED, failure.error, _REMEDIES.get(_status(error), _CREDENTIALS))
 
 
 def _bytes(messages: Sequence[Received]) -> int:

@@ -9,18 +9,22 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines import preflight
 from pipelines.job import JobError, prepare
 from pipelines.live import options, prism
 from pipelines.live.options import live_of, span
 from pipelines.options import check_options
+from transforms.deliver.failures import Failure, FailureKind
+from transforms.read.subscriber import NOT_THERE
 
 EVENTS, USAGE = "projects/p/subscriptions/events", "projects/p/subscriptions/usage"
 
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A Prism is found, whether there is one or not."""
+    """A Prism is found, whether there is one or not, and subscriptions are as they should be."""
     monkeypatch.setattr(options, "find_prism", lambda location: tmp_path / "prism")
+    monkeypatch.setattr(preflight, "look_at", lambda subscription: None)
 
 
 def mistakes(*arguments: str) -> list[str]:
@@ -43,6 +47,30 @@ def test_a_live_job(tmp_path: Path) -> None:
     assert job.run.writer == "fleet-1"
     assert live.directory == f"{tmp_path}/o/.live/fleet-1"
     assert not (tmp_path / "o").exists()
+
+
+def test_subscriptions_are_looked_at_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {
+        EVENTS: Failure(FailureKind.MISCONFIGURED, f"Pub/Sub subscription {EVENTS}: answered NOT_FOUND", NOT_THERE),
+        USAGE: Failure(
+            FailureKind.TRANSIENT, f"Pub/Sub subscription {USAGE}: answered UNAVAILABLE", "see that it is up"
+        ),
+    }
+    monkeypatch.setattr(preflight, "look_at", answers.get)
+    arguments = [
+        "--streaming", f"--events_subscription={EVENTS}", f"--usage_subscription={USAGE}", f"--output={tmp_path}/o"
+    ]  # fmt: skip
+    (mistake,) = mistakes(*arguments)
+    assert mistake == f"--events_subscription: Pub/Sub subscription {EVENTS}: answered NOT_FOUND; {NOT_THERE}"
+    (warning,) = prepare([*arguments[:1], *arguments[2:]]).warnings
+    assert warning.startswith("--usage_subscription: ") and "UNAVAILABLE" in warning
+    # Who launches need not be allowed to read, where workers elsewhere do.
+    refused = Failure(FailureKind.MISCONFIGURED, "Pub/Sub subscription: no right to pull", "grant it")
+    subscriptions = [(0, EVENTS), (1, USAGE), (1, "usage")]
+    monkeypatch.setattr(preflight, "look_at", {EVENTS: answers[EVENTS], USAGE: refused}.__getitem__)
+    assert len(preflight.look_at_subscriptions(subscriptions, here=True).mistakes) == 2
+    assert len(preflight.look_at_subscriptions(subscriptions, here=False).mistakes) == 1
+    assert prepare([*arguments, "--no_preflight"]).warnings == []
 
 
 def test_what_holds_without_options(tmp_path: Path) -> None:

@@ -7,15 +7,12 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from concurrent import futures
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import trustme
-from google.iam.v1 import iam_policy_pb2
 from google.pubsub_v1 import types
 
 from schemas.event_types import CATEGORIES
@@ -24,9 +21,8 @@ from schemas.streams import Stream
 from tests.servers import pubsub as servers
 from tests.servers.http import Answer as ServerAnswer
 from tests.servers.http import always, receiver
-from tests.servers.processes import HOST, free_port
 from tests.servers.proxy import TcpFault, tcp_proxy
-from tests.servers.pubsub import Message, PubSub, PubSubServicer, RpcFault
+from tests.servers.pubsub import Message, PubSub, PubSubServicer, RpcFault, pubsub_rights
 from tests.transforms.deliver.support import deliver, events, opened, rows_of, send
 from transforms.deliver import pubsub
 from transforms.deliver.failures import FailureKind, SetupError
@@ -340,43 +336,6 @@ def test_a_missing_topic_is_found_before_the_run_and_by_the_first_request(emulat
         assert destination.preflight(there, "") is None
 
 
-@contextmanager
-def rights(may_look: bool, granted: list[str], authority: trustme.CA | None = None) -> Iterator[str]:
-    """A server that knows who may look at a topic, and who may publish; yields its address. With TLS, if an authority
-    is given."""
-
-    def get_topic(request: bytes, context: grpc.ServicerContext) -> bytes:
-        if not may_look:
-            context.abort(grpc.StatusCode.PERMISSION_DENIED, "User not authorized to perform this action.")
-        return b""
-
-    def permissions(request: bytes, context: grpc.ServicerContext) -> bytes:
-        asked = iam_policy_pb2.TestIamPermissionsRequest.FromString(request)
-        both = [permission for permission in asked.permissions if permission in granted]
-        return iam_policy_pb2.TestIamPermissionsResponse(permissions=both).SerializeToString()
-
-    port = free_port()
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    for service, name, method in (
-        ("google.pubsub.v1.Publisher", "GetTopic", get_topic),
-        ("google.iam.v1.IAMPolicy", "TestIamPermissions", permissions),
-    ):
-        handlers = {name: grpc.unary_unary_rpc_method_handler(method)}
-        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
-    if authority is None:
-        server.add_insecure_port(f"{HOST}:{port}")
-    else:
-        certificate = authority.issue_cert("localhost")
-        chain = b"".join(part.bytes() for part in certificate.cert_chain_pems)
-        pairs = [(certificate.private_key_pem.bytes(), chain)]
-        server.add_secure_port(f"{HOST}:{port}", grpc.ssl_server_credentials(pairs))
-    server.start()
-    try:
-        yield f"{HOST if authority is None else 'localhost'}:{port}"
-    finally:
-        server.stop(grace=None).wait()
-
-
 @pytest.mark.parametrize(
     ("may_look", "granted", "error"),
     [
@@ -390,7 +349,7 @@ def test_the_right_to_publish_is_looked_for_before_a_run(
     may_look: bool, granted: list[str], error: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = stream_to("events")
-    with rights(may_look, granted) as address:
+    with pubsub_rights(may_look, granted) as address:
         monkeypatch.setenv("PUBSUB_EMULATOR_HOST", address)
         with opened(stream) as destination:
             failure = destination.preflight(stream, "")
@@ -434,7 +393,7 @@ def test_credentials_come_from_a_server_of_tokens(
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     (tmp_path / "subject").write_text("subject-token")
     script = always(ServerAnswer(cut=True) if status is None else ServerAnswer(status, json.dumps(said).encode()))
-    with receiver(script) as tokens, rights(True, ["pubsub.topics.publish"], authority) as address:
+    with receiver(script) as tokens, pubsub_rights(True, ["pubsub.topics.publish"], authority) as address:
         credentials = {
             "type": "external_account",
             "audience": "//iam.googleapis.com/locations/global/workforcePools/pool/providers/provider",

@@ -9,10 +9,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers.processes import wait_until
-from tests.servers.pubsub import PROJECT, PubSub, PubSubServicer, RpcFault, pubsub_emulator, pubsub_servicer
+from tests.servers.processes import HOST, free_port, wait_until
+from tests.servers.pubsub import (
+    PROJECT,
+    PubSub,
+    PubSubServicer,
+    RpcFault,
+    pubsub_emulator,
+    pubsub_rights,
+    pubsub_servicer,
+)
+from transforms.deliver.failures import FailureKind
 from transforms.read import subscriber as module
-from transforms.read.subscriber import Received, Subscriber, SubscriptionError
+from transforms.read.subscriber import NOT_THERE, Received, Subscriber, SubscriptionError, look_at
 
 _numbers = itertools.count()
 
@@ -193,6 +202,43 @@ def test_a_subscription_that_is_not_there(server: PubSub) -> None:
     with pytest.raises(SubscriptionError, match="NOT_FOUND; create the subscription"):
         subscriber.take(10, 1 << 20, 10, 0)
     subscriber.close()
+
+
+def test_a_subscription_is_looked_at_before_the_start(server: PubSub) -> None:
+    assert look_at(path_of(new_subscription(server))) is None
+    found = look_at(path_of("nowhere"))
+    assert found is not None and found.kind is FailureKind.MISCONFIGURED and found.remedy == NOT_THERE
+    assert found.error == f"Pub/Sub subscription {path_of('nowhere')}: answered NOT_FOUND"
+
+
+def test_one_that_cannot_be_pulled_from_is_a_mistake(emulator: PubSub, monkeypatch: pytest.MonkeyPatch) -> None:
+    heeded(emulator, monkeypatch)
+    name = new_subscription(emulator)
+    with emulator.subscriber() as client:
+        config = {"push_endpoint": "http://127.0.0.1:9/"}
+        client.modify_push_config(request={"subscription": path_of(name), "push_config": config})
+    found = look_at(path_of(name))
+    assert found is not None and found.kind is FailureKind.MISCONFIGURED and "pull subscription" in found.remedy
+
+
+def test_a_server_that_is_away_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"{HOST}:{free_port()}")
+    found = look_at(path_of("events"))
+    assert found is not None and found.kind is FailureKind.TRANSIENT
+
+
+@pytest.mark.parametrize(
+    ("may_look", "granted", "refused"),
+    [(True, True, False), (False, True, False), (True, False, True), (False, False, True)],
+)
+def test_the_right_to_pull_is_looked_for(
+    may_look: bool, granted: bool, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pubsub_rights(may_look, ["pubsub.subscriptions.consume"] if granted else []) as address:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", address)
+        found = look_at(path_of("events"))
+    assert (found is not None) == refused
+    assert found is None or (found.kind is FailureKind.MISCONFIGURED and "roles/pubsub.subscriber" in found.remedy)
 
 
 def test_whoever_waits_for_several_is_told_of_each(server: PubSub) -> None:
