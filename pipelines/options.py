@@ -62,7 +62,8 @@ class StreamerOptions(PipelineOptions):
         group.add_argument(
             "--no_preflight",
             action="store_true",
-            help="Do not ask the destinations before the run whether they can be reached and are as they should be.",
+            help="Do not ask subscriptions and destinations before the run whether they can be reached and are as they "
+            "should be.",
         )
         group.add_argument(
             "--reasons",
