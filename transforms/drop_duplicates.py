@@ -20,7 +20,7 @@ from transforms.gather.cells import Cell
 from transforms.gather.claims import Slices, order_of
 from transforms.gather_by_cell import LOST, SLICE, KeyedBytes
 from transforms.ledger.counts import Count, encode
-from transforms.memory import give_back, give_back_arrow
+from transforms.memory import give_back
 from transforms.run import Run
 
 CONFLICTS, ENTRIES = "conflicts", "entries"
@@ -41,20 +41,18 @@ class _DropDuplicates(beam.DoFn):
         self._run = run
         self._committed = CommittedIds(run.output, run.writer)
 
-    def start_bundle(self) -> None:
-        give_back()  # what decoding left: a third of what this step needs
-
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[object]:
         cell = Cell.of_number(element[0])
         claims, lost = _sort_out(element[1])
         slices = Slices(claims, RECORD_SCHEMAS[cell.kind])
         verdict = judge(slices, cell.kind, self._committed.of_cell(cell), lost)
+        give_back()  # what decoding left at first, and the ids of a cell
         for file, rows in pack_conflicts(_conflicting(slices, verdict, cell), cell.kind):
             yield beam.pvalue.TaggedOutput(CONFLICTS, (file, rows))
         yield beam.pvalue.TaggedOutput(ENTRIES, encode(_count(cell, verdict)))
         for number, rows in enumerate(panes(slices, verdict.keep)):
             yield Pane(FEEDS[cell.kind], cell, number, rows)
-            give_back_arrow()
+            give_back()
             self._run.mark("written", f"{cell.number}-{number}", rows.num_rows)
 
 

@@ -21,13 +21,8 @@ _TRIM = _malloc_trim()
 
 def give_back() -> None:
     """Hands back what nobody uses: Arrow's memory, and with glibc that of C and of Python's larger objects. Takes up to
-    some milliseconds: for the end of a step, not of a record.
+    some milliseconds: for the end of a pane, not of a record.
     """
-    give_back_arrow()
+    pa.default_memory_pool().release_unused()
     if _TRIM is not None:
         _TRIM(0)
-
-
-def give_back_arrow() -> None:
-    """Hands back Arrow's memory alone, in well under a millisecond: for the end of a pane."""
-    pa.default_memory_pool().release_unused()
