@@ -117,6 +117,8 @@ class KafkaDestination(PushedDestination[KafkaOptions]):
     Failures: what passes by itself (no broker, no leader, not enough replicas, throttling) is tried again; an unknown
     topic, a missing right or a refused user turn the stream to error; a record that the topic refuses (too large,
     invalid) is found by halving, becomes a dead letter, and the others go on in order. `audit` can check receipts only.
+    Before a run it is asked whether the topic is there and, where brokers tell rights (DescribeTopics), whether the
+    user may write to it.
 
     Limits: a record has ``max_record_bytes`` at most, with key and headers, 1 MB by default as in Kafka (broker
     configuration, message.max.bytes). Where the topic's own max.message.bytes is lower, lower this option, too, as
