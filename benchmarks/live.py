@@ -30,7 +30,9 @@ NATIVE_MESSAGES, NATIVE_SECONDS = 3_000, 60.0
 PERCENTILES = {50: 0.25, 95: 0.5, 99: 1.0}
 """Goals of the age at arrival, in seconds."""
 
-_HEAP, _AT_ONCE, _WARM_UP = "2g", 500, 5.0
+_AT_ONCE, _WARM_UP = 500, 5.0
+_LEAST_HEAP, _HEAP_OF_MESSAGE = 2 << 30, 2_400
+"""Memory of Google's emulator, which keeps all messages: with 2 GB it stopped at 1.2 million."""
 _LOOK_EVERY = 60.0
 _PATIENCE, _PEER_PATIENCE = 600.0, 90.0
 
@@ -118,7 +120,7 @@ def _streams(url: str | None, hanging: str | None = None) -> list[dict[str, obje
 
 def _of_job(bench: Bench) -> tuple[float, dict[str, Load]]:
     """Messages a second that the job commits of a backlog, while it has one."""
-    with pubsub(_HEAP) as address:
+    with pubsub(_heap(bench.messages)) as address:
         published = backlog(address, bench.messages)
         output = bench.output("live")
         with live_job(output, address, _streams(None), "--aggregate_every=5s", "--publish_every=10s") as job:
@@ -142,7 +144,7 @@ def _first(job: LiveJob) -> Progress:
 
 def _of_peer(name: str, messages: int, seconds: float = _PEER_PATIENCE) -> float:
     """Messages a second that a peer takes of a backlog."""
-    with pubsub(_HEAP) as address:
+    with pubsub(_heap(messages)) as address:
         published = backlog(address, messages)
         command = [sys.executable, "-m", "benchmarks.live_peers", name, str(published), *SUBSCRIPTIONS]
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PUBSUB_EMULATOR_HOST": address}
@@ -156,6 +158,10 @@ def _of_peer(name: str, messages: int, seconds: float = _PEER_PATIENCE) -> float
                 printed, _ = process.communicate()
     told = [line.split() for line in printed.splitlines()]
     return rate([Progress(float(at), int(count)) for at, count in told], published)
+
+
+def _heap(messages: float) -> str:
+    return f"{(_LEAST_HEAP + int(messages * _HEAP_OF_MESSAGE)) >> 20}m"
 
 
 def backlog(address: str, messages: int) -> int:
@@ -210,7 +216,8 @@ def _ages(
     """Ages of the records that reach a webhook within the time, after the first seconds; each minute it looks."""
     path = bench.output("arrivals.bin")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with pubsub(_HEAP) as address, stamping_receiver(path) as url, hanging_server() as hanging:
+    heap = _heap(bench.rate * bench.seconds)
+    with pubsub(heap) as address, stamping_receiver(path) as url, hanging_server() as hanging:
         topics = create(address)
         streams = _streams(url, hanging if hangs else None)
         with (
