@@ -21,7 +21,7 @@ _TRIM = _malloc_trim()
 
 def give_back() -> None:
     """Hands back what nobody uses: Arrow's memory, and with glibc that of C and of Python's larger objects. Takes up to
-    some milliseconds: for the end of a pane, not of a record.
+    some milliseconds: for the end of a pane or a publication, not of a record.
     """
     pa.default_memory_pool().release_unused()
     if _TRIM is not None:

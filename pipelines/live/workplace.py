@@ -24,6 +24,7 @@ from transforms.ledger.books import Books
 from transforms.ledger.commit import commit, publish
 from transforms.ledger.counts import Entry, Kept, StreamError
 from transforms.ledger.desk import Desk, close_desk, open_desk
+from transforms.memory import give_back
 from transforms.read.journal import Journal
 from transforms.run import Live
 
@@ -85,6 +86,7 @@ class Workplace:
             for path in settled.obsolete:
                 storage.remove(storage.absolute(self.run.output, path))
             self.books.review(self.journal.alive)
+        give_back()  # merging holds a cell's rows, and the ledger all entries
 
     def finish(self) -> None:
         """Publishes the ledger for the last time, sweeps, and says that the job has ended in order."""
