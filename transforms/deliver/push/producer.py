@@ -239,12 +239,11 @@ class Topic:
         from confluent_kafka import KafkaException, TopicCollection
         from confluent_kafka.admin import AclOperation, AdminClient
 
+        wanted = TopicCollection([self._name])
         client = AdminClient(dict(self._connection), logger=_Log())
-        asked = client.describe_topics(
-            TopicCollection([self._name]), include_authorized_operations=True, request_timeout=_GLANCE
-        )
         try:
-            granted = asked[self._name].result(2 * _GLANCE).authorized_operations
+            told = client.describe_topics(wanted, include_authorized_operations=True, request_timeout=_GLANCE)
+            granted = told[self._name].result(2 * _GLANCE).authorized_operations
         except (KafkaException, TimeoutError):
             return None
         if not granted or {AclOperation.WRITE, AclOperation.ALL} & set(granted):
