@@ -6,8 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +14,7 @@ from pipelines.job import Job
 from pipelines.screen import console_of, cut, print_line, print_prose, print_table, table_of
 from schemas.tables import LEDGER
 from transforms.deliver import storage
+from transforms.deliver.parquet import read_parquet
 from transforms.deliver.pending import PendingResult
 from transforms.ledger.commit import RUN_FILE
 
@@ -73,7 +72,7 @@ def _counts(job: Job) -> dict[tuple[str, str], dict[str, int]]:
     names = ("received", "empty", "decoded", "dead_lettered", "duplicates", "conflicts", "delivered")
     sums: dict[tuple[str, str], dict[str, int]] = {("feed", f): {} for f in ("events", "usage")}
     sums |= {("cell", f): {} for f in ("events", "usage")}
-    rows = pq.read_table(pa.BufferReader(storage.read(path))).to_pylist()
+    rows = read_parquet(path).to_pylist()
     for row in rows:
         found = sums.get((row["stage"], row["feed"]))
         if found is not None:

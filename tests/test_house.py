@@ -75,6 +75,17 @@ def test_packages_that_do_not_know_beam(package: str) -> None:
     assert found == []
 
 
+def test_parquet_files_are_read_in_the_thread_that_asks() -> None:
+    """`pyarrow.parquet.read_table` aborted a process that ended soon after; `transforms.deliver.parquet` says why."""
+    found = [
+        where(path, node.lineno)
+        for path in modules(*MAY_IMPORT)
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute) and node.attr == "read_table"
+    ]
+    assert found == []
+
+
 def test_no_step_of_the_graph_knows_the_local_warehouse() -> None:
     """Workers of Dataflow have no disk of the job: DuckDB, and the readers of an output, belong to the launcher."""
     found = [

@@ -20,8 +20,9 @@ from schemas.records import FEEDS, ID_COLUMN, RECORD_SCHEMAS
 from schemas.streams import Stream
 from schemas.tables import TABLES
 from transforms.bury_dead_letters import BuryDeadLetters
-from transforms.deduplicate.committed import CommittedIds, bucket_of, read_parquet
+from transforms.deduplicate.committed import CommittedIds, bucket_of
 from transforms.deliver import storage
+from transforms.deliver.parquet import read_parquet
 from transforms.gather.cells import Cell, column_int64
 from transforms.gather.claims import batch_of, place_of
 from transforms.gather_by_cell import KeyedBytes

@@ -17,8 +17,8 @@ from typing import Any
 
 import duckdb
 import msgspec
-import pyarrow.parquet as pq
 
+from transforms.deliver.parquet import read_parquet
 from warehouse.equations import EQUATIONS
 from warehouse.in_flight import define_in_flight
 from warehouse.layout import (
@@ -118,7 +118,7 @@ def _listed_files(directory: Path, result: AuditResult) -> list[dict[str, Any]]:
         if found is not None:
             differences.append(f"{commit.path} {found}")
             continue
-        rows.extend(pq.read_table(directory / commit.path, partitioning=None).to_pylist())
+        rows.extend(read_parquet(str(directory / commit.path)).to_pylist())
     for part in part_files(directory, "ledger_files"):
         relative = part.relative_to(directory).as_posix()
         if relative not in committed:

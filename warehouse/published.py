@@ -16,8 +16,8 @@ from pathlib import Path
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from transforms.deliver.parquet import parquet_rows
 from transforms.deliver.storage import checksum
 from warehouse.layout import COMMITS, DEAD, REPORT_MASK_FILE, RUN_FILE, WAREHOUSE, existing_output
 
@@ -79,7 +79,7 @@ def _link_all(directory: Path, target: Path) -> bool:
 def _link_listed(directory: Path, target: Path, listing: bytes) -> bool:
     """Links the files that a part of ``ledger_files`` lists; returns whether the ledger's are those that it means."""
     try:
-        rows = pq.read_table(pa.BufferReader(listing), columns=["table_or_stream", "path", "checksum"])
+        rows = parquet_rows(listing, ["table_or_stream", "path", "checksum"])
     except pa.ArrowInvalid:
         return True  # damaged: the audit says so
     whole = True

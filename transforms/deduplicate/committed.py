@@ -7,20 +7,12 @@ finds what it found the first time.
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
 from schemas.records import FEEDS, ID_COLUMN
 from transforms.deliver import storage
+from transforms.deliver.parquet import read_parquet
 from transforms.gather.cells import Cell, column_int64
 from transforms.ledger.commit import listed_files, writers_of
-
-
-def read_parquet(path: str, columns: list[str]) -> pa.Table:
-    """Returns columns of one Parquet file on any Beam file system."""
-    with FileSystems.open(path, compression_type="uncompressed") as file:
-        return pq.ParquetFile(pa.PythonFile(file, mode="r")).read(columns=columns)
 
 
 def bucket_of(path: str) -> int:

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.records import FEEDS
 from schemas.tables import INPUTS, LEDGER, TABLES
 from transforms.deliver import storage
+from transforms.deliver.parquet import read_parquet
 from transforms.ledger.commit import listed_files
 from transforms.ledger.counts import (
     Count,
@@ -108,7 +108,7 @@ def committed(run: Run) -> list[Entry]:
             if file.table_or_stream not in TABLES or file.row_count:
                 entries.append(file)
             continue
-        rows = pq.read_table(pa.BufferReader(storage.read(storage.absolute(run.output, file.path))))
+        rows = read_parquet(storage.absolute(run.output, file.path))
         entries += _counts(rows) if file.table_or_stream == LEDGER.name else _inputs(rows)
     return entries
 

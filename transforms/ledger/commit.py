@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
 from schemas.tables import INPUTS, LEDGER, LEDGER_FILES, SCHEMA_VERSION, TABLES
@@ -21,6 +20,7 @@ from transforms.deliver import spool, storage
 from transforms.deliver.destination import StreamDefinition
 from transforms.deliver.failures import Failure
 from transforms.deliver.lanes import Destinations
+from transforms.deliver.parquet import read_parquet
 from transforms.deliver.registry import DESTINATIONS
 from transforms.deliver.warehouse import write_table_part
 from transforms.ledger.counts import COUNT_KEY, COUNT_SUMS, Count, Entry, FileEntry, InputEntry, StreamError, add_counts
@@ -131,7 +131,7 @@ def listed_files(output: str, writer: str) -> list[FileEntry]:
     path = storage.join(output, "warehouse", LEDGER_FILES.name, f"part-{writer}-0.parquet")
     if not FileSystems.exists(path):
         return []
-    rows = pq.read_table(pa.BufferReader(storage.read(path)))
+    rows = read_parquet(path)
     hours = rows.column("hour").cast(pa.int64()).to_pylist()
     columns = [rows.column(name).to_pylist() for name in ("table_or_stream", "path", "row_count", "bytes", "checksum")]
     return [FileEntry(table, hour, *rest) for table, hour, *rest in zip(columns[0], hours, *columns[1:], strict=True)]
