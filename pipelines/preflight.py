@@ -15,7 +15,7 @@ from schemas.records import FEEDS
 from schemas.streams import Stream
 from transforms.deliver.failures import Failure, FailureKind, MissingExtraError, SetupError
 from transforms.deliver.registry import DESTINATIONS
-from transforms.read.subscriber import NOT_THERE, look_at
+from transforms.read.subscriber import MissingSubscription, look_at
 
 SECONDS = 20.0
 """Longest time that all destinations together have to answer."""
@@ -86,7 +86,7 @@ def look_at_subscriptions(subscriptions: Sequence[tuple[int, str]], here: bool) 
             failure = look_at(name)
         except MissingExtraError:
             continue  # the options say so
-        if failure is None or not (here or failure.remedy == NOT_THERE):
+        if failure is None or not (here or isinstance(failure, MissingSubscription)):
             continue
         text = f"--{FEEDS[kind]}_subscription: {failure.error}; {failure.remedy}"
         (found.warnings if failure.kind is FailureKind.TRANSIENT else found.mistakes).append(text)

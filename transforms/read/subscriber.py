@@ -46,11 +46,8 @@ _CHANNEL = (
 )
 """Otherwise a channel waits up to two minutes before it connects again, and fails all requests until then."""
 
-NOT_THERE = "create the subscription, or correct its name (projects/PROJECT/subscriptions/NAME)"
-"""Remedy of a subscription that is missing."""
-
 _REMEDIES = {
-    "NOT_FOUND": NOT_THERE,
+    "NOT_FOUND": "create the subscription, or correct its name (projects/PROJECT/subscriptions/NAME)",
     "PERMISSION_DENIED": "grant roles/pubsub.subscriber on the subscription to the account of this job",
     "FAILED_PRECONDITION": "see that it is a pull subscription, neither push nor export, and not detached",
     "INVALID_ARGUMENT": "correct its name: projects/PROJECT/subscriptions/NAME",
@@ -63,6 +60,10 @@ _logger = logging.getLogger(__name__)
 
 class SubscriptionError(Exception):
     """A subscription cannot be read, and trying again would not help: what to do about it."""
+
+
+class MissingSubscription(Failure):
+    """There is no such subscription: true for whoever asks, where other failures may be the asker's own."""
 
 
 class Received(NamedTuple):
@@ -267,7 +268,8 @@ class Subscriber:
 
 
 def look_at(subscription: str) -> Failure | None:
-    """Whether a subscription is there, can be pulled from, and may be; None also where the last cannot be told.
+    """Why a subscription cannot be pulled from: it is not there (`MissingSubscription`), it is of another kind, or the
+    right is missing; None where nothing speaks against it.
 
     Args:
       subscription: full name, ``projects/P/subscriptions/S``.
@@ -323,7 +325,8 @@ def _seen_from(where: str, error: Any) -> Failure:
     failure = of_call_error(where, error)
     if failure.kind is FailureKind.TRANSIENT and _status(error) not in _REMEDIES:
         return Failure(FailureKind.TRANSIENT, failure.error, "see that it is up; the job tries until it answers")
-    return Failure(FailureKind.MISCONFIGURED, failure.error, _REMEDIES.get(_status(error), _CREDENTIALS))
+    of_its_kind = MissingSubscription if _status(error) == "NOT_FOUND" else Failure
+    return of_its_kind(FailureKind.MISCONFIGURED, failure.error, _REMEDIES.get(_status(error), _CREDENTIALS))
 
 
 def _bytes(messages: Sequence[Received]) -> int:

@@ -15,7 +15,7 @@ from pipelines.live import options, prism
 from pipelines.live.options import live_of, span
 from pipelines.options import check_options
 from transforms.deliver.failures import Failure, FailureKind
-from transforms.read.subscriber import NOT_THERE
+from transforms.read.subscriber import MissingSubscription
 
 EVENTS, USAGE = "projects/p/subscriptions/events", "projects/p/subscriptions/usage"
 
@@ -51,7 +51,7 @@ def test_a_live_job(tmp_path: Path) -> None:
 
 def test_subscriptions_are_looked_at_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {
-        EVENTS: Failure(FailureKind.MISCONFIGURED, f"Pub/Sub subscription {EVENTS}: answered NOT_FOUND", NOT_THERE),
+        EVENTS: MissingSubscription(FailureKind.MISCONFIGURED, f"{EVENTS}: answered NOT_FOUND", "create it"),
         USAGE: Failure(
             FailureKind.TRANSIENT, f"Pub/Sub subscription {USAGE}: answered UNAVAILABLE", "see that it is up"
         ),
@@ -61,7 +61,7 @@ def test_subscriptions_are_looked_at_before_the_start(tmp_path: Path, monkeypatc
         "--streaming", f"--events_subscription={EVENTS}", f"--usage_subscription={USAGE}", f"--output={tmp_path}/o"
     ]  # fmt: skip
     (mistake,) = mistakes(*arguments)
-    assert mistake == f"--events_subscription: Pub/Sub subscription {EVENTS}: answered NOT_FOUND; {NOT_THERE}"
+    assert mistake == f"--events_subscription: {EVENTS}: answered NOT_FOUND; create it"
     (warning,) = prepare([*arguments[:1], *arguments[2:]]).warnings
     assert warning.startswith("--usage_subscription: ") and "UNAVAILABLE" in warning
     # Who launches need not be allowed to read, where workers elsewhere do.

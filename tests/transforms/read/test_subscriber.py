@@ -21,7 +21,7 @@ from tests.servers.pubsub import (
 )
 from transforms.deliver.failures import FailureKind
 from transforms.read import subscriber as module
-from transforms.read.subscriber import NOT_THERE, Received, Subscriber, SubscriptionError, look_at
+from transforms.read.subscriber import MissingSubscription, Received, Subscriber, SubscriptionError, look_at
 
 _numbers = itertools.count()
 
@@ -207,7 +207,7 @@ def test_a_subscription_that_is_not_there(server: PubSub) -> None:
 def test_a_subscription_is_looked_at_before_the_start(server: PubSub) -> None:
     assert look_at(path_of(new_subscription(server))) is None
     found = look_at(path_of("nowhere"))
-    assert found is not None and found.kind is FailureKind.MISCONFIGURED and found.remedy == NOT_THERE
+    assert isinstance(found, MissingSubscription) and found.kind is FailureKind.MISCONFIGURED
     assert found.error == f"Pub/Sub subscription {path_of('nowhere')}: answered NOT_FOUND"
 
 
@@ -219,6 +219,7 @@ def test_one_that_cannot_be_pulled_from_is_a_mistake(emulator: PubSub, monkeypat
         client.modify_push_config(request={"subscription": path_of(name), "push_config": config})
     found = look_at(path_of(name))
     assert found is not None and found.kind is FailureKind.MISCONFIGURED and "pull subscription" in found.remedy
+    assert not isinstance(found, MissingSubscription)
 
 
 def test_a_server_that_is_away_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
