@@ -20,6 +20,8 @@ from transforms.deliver.failures import Failure, FailureKind, MissingExtraError,
 from transforms.deliver.push.batch import Batch, Limits
 from transforms.deliver.push.options import PushOptions
 from transforms.deliver.push.pushed import PushedDestination
+from transforms.deliver.sample import sample_rows
+from transforms.deliver.shapes import json_lines
 
 MOST_MESSAGES, MOST_BYTES = 1_000, 10_000_000
 """Of a publish request; a message has as many bytes at most (Pub/Sub: Quotas and limits, Resource limits)."""
@@ -108,7 +110,8 @@ class PubSubDestination(PushedDestination[PubSubOptions]):
     Limits: 1,000 messages and 10 MB a request, 10 MB a message (Pub/Sub: Quotas and limits); a longer record is a dead
     letter. Requests are tried again on time-outs, UNAVAILABLE, RESOURCE_EXHAUSTED, ABORTED and INTERNAL;
     INVALID_ARGUMENT (of a topic's schema, for instance) means that a record is at fault, which is found by halving;
-    NOT_FOUND, PERMISSION_DENIED and UNAUTHENTICATED turn the stream to error.
+    NOT_FOUND, PERMISSION_DENIED and UNAUTHENTICATED turn the stream to error. Where the topic has a schema, a run looks
+    before it starts whether that takes JSON, and warns where it does not take the record of ``data-streamer test``.
 
     Credentials are the worker's own (application default credentials). PUBSUB_EMULATOR_HOST is heeded.
     """
@@ -190,26 +193,66 @@ class PubSubDestination(PushedDestination[PubSubOptions]):
         )
 
     def preflight(self, stream: StreamDefinition, output: str) -> Failure | None:
-        """Whether the topic is there and may be published to."""
-        del stream, output
+        """Whether the topic is there, has a schema that fits, and may be published to."""
+        del output
         timeout = self.options.timeout
-        unseen: Failure | None = None
+        unseen = misfit = None
         try:
-            self._client.get_topic(topic=self._topic, retry=None, timeout=timeout)
+            topic = self._client.get_topic(topic=self._topic, retry=None, timeout=timeout)
         except self._call_error as error:
             unseen = of_call_error(self._where, error)
             if _status(error) != "PERMISSION_DENIED":
                 return unseen
+        else:
+            misfit = self._misfit(stream, topic.schema_settings)
+            if misfit is not None and misfit.kind is FailureKind.MISCONFIGURED:
+                return misfit
         # Who may publish need not be allowed to look at the topic.
         wanted = {"resource": self._topic, "permissions": [_PUBLISH]}
         try:
             granted = self._client.test_iam_permissions(request=wanted, retry=None, timeout=timeout).permissions
         except self._call_error as error:
             # Emulators do not know rights.
-            return unseen if _status(error) == "UNIMPLEMENTED" else of_call_error(self._where, error)
+            return unseen or misfit if _status(error) == "UNIMPLEMENTED" else of_call_error(self._where, error)
         if _PUBLISH in granted:
-            return None
+            return misfit
         return Failure(FailureKind.MISCONFIGURED, f"{self._where}: no right to publish ({_PUBLISH})", _GRANT)
+
+    def _misfit(self, stream: StreamDefinition, settings: Any) -> Failure | None:
+        """Why messages do not fit the topic's schema; None also where that cannot be told."""
+        where = f"{self._where}: its schema {settings.schema}"
+        if not settings.schema:
+            return None
+        if settings.schema == _DELETED:
+            return Failure(FailureKind.MISCONFIGURED, f"{where} was deleted", "take the schema from the topic")
+        if settings.encoding.name == "BINARY":
+            return Failure(
+                FailureKind.MISCONFIGURED, f"{where} takes binary messages, and these are JSON", "set encoding=json"
+            )
+        asked = {
+            "parent": f"projects/{self.options.project}", "name": settings.schema, "encoding": settings.encoding,
+            "message": self._sample(stream),
+        }  # fmt: skip
+        schemas = _schema_client(self.options.endpoint)
+        try:
+            schemas.validate_message(request=asked, retry=None, timeout=self.options.timeout)
+        except self._call_error as error:
+            if _status(error) != "INVALID_ARGUMENT":
+                return None  # who may publish need not be allowed to ask
+            # Other records may fit, those with more fields for instance: the run is only warned.
+            said = of_call_error(where, error).error
+            return Failure(FailureKind.TRANSIENT, f"{said} (to the record of data-streamer test)", _FIT)
+        finally:
+            schemas.transport.close()
+        return None
+
+    def _sample(self, stream: StreamDefinition) -> bytes:
+        """What the message of a sample record holds."""
+        rows = sample_rows(stream.content)
+        batch = Batch(stream, stream.content, rows, json_lines(stream.shape, stream.content, rows))
+        messages = self._request.pb(self._request()).messages
+        (self._add_batch if self.options.message == "batch" else self._add_records)(messages, batch)
+        return bytes(messages[0].data)
 
 
 def attributes_of(batch: Batch) -> dict[str, Sequence[str | None]]:
@@ -227,23 +270,37 @@ def _fixed_attributes(batch: Batch) -> dict[str, str]:
 
 
 def _client(endpoint: str | None) -> Any:
+    """A client of topics."""
+    from google.pubsub_v1.services.publisher import PublisherClient
+    from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+
+    return _connected(PublisherClient, PublisherGrpcTransport, endpoint)
+
+
+def _schema_client(endpoint: str | None) -> Any:
+    """A client of schemas."""
+    from google.pubsub_v1.services.schema_service import SchemaServiceClient
+    from google.pubsub_v1.services.schema_service.transports import SchemaServiceGrpcTransport
+
+    return _connected(SchemaServiceClient, SchemaServiceGrpcTransport, endpoint)
+
+
+def _connected(client: Any, transport: Any, endpoint: str | None) -> Any:
     """A client that connects again soon after a failure; of the emulator, where the environment names one."""
     import grpc
     from google.api_core.client_options import ClientOptions
     from google.auth.credentials import AnonymousCredentials
-    from google.pubsub_v1.services.publisher import PublisherClient
-    from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
     emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
     if emulator:
         channel = grpc.insecure_channel(emulator, [*_CHANNEL, *_RECONNECT])
-        return PublisherClient(transport=PublisherGrpcTransport(channel=channel, credentials=AnonymousCredentials()))
+        return client(transport=transport(channel=channel, credentials=AnonymousCredentials()))
 
     def secure_channel(host: str, *, options: Sequence[tuple[str, int]], **others: Any) -> grpc.Channel:
-        return PublisherGrpcTransport.create_channel(host, options=[*options, *_RECONNECT], **others)
+        return transport.create_channel(host, options=[*options, *_RECONNECT], **others)
 
-    transport = functools.partial(PublisherGrpcTransport, channel=secure_channel)
-    return PublisherClient(transport=transport, client_options=ClientOptions(api_endpoint=endpoint))
+    connecting = functools.partial(transport, channel=secure_channel)
+    return client(transport=connecting, client_options=ClientOptions(api_endpoint=endpoint))
 
 
 def of_call_error(where: str, error: Any) -> Failure:
@@ -286,6 +343,9 @@ def _retry_after(error: Any) -> float | None:
 _PUBLISH = "pubsub.topics.publish"
 _GRANT = "grant roles/pubsub.publisher on the topic to the worker's account"
 _CREDENTIALS = "give the worker application default credentials of Google Cloud"
+_DELETED = "_deleted-schema_"
+"""What a topic names where its schema is gone (Pub/Sub: SchemaSettings.schema)."""
+_FIT = "see that the schema has the fields of the stream's shape; a message that it does not take is a dead letter"
 _NO_TOKEN = "Getting metadata from plugin failed"
 _LARGE = {
     "INVALID_ARGUMENT": ("too large", "larger than", "exceeds the limit", "exceeds the maximum"),

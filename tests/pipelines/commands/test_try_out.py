@@ -11,10 +11,10 @@ import pytest
 
 from pipelines import preflight
 from pipelines.commands import main
-from pipelines.commands.test import MARK, sample_rows
 from schemas.tables import STREAM_CONTENTS
 from tests.end_to_end import jobs
 from tests.servers import http
+from transforms.deliver.sample import MARK, sample_rows
 from transforms.deliver.webhook import WebhookDestination
 from transforms.route.definitions import load_streams
 

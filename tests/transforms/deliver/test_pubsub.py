@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 import grpc
 import pytest
 import trustme
-from google.pubsub_v1 import types
+from google.pubsub_v1 import SchemaServiceClient, types
+from google.pubsub_v1.services.schema_service.transports import SchemaServiceGrpcTransport
 
 from schemas.event_types import CATEGORIES
 from schemas.streams import Batch as BatchSizes
@@ -25,7 +27,7 @@ from tests.servers.proxy import TcpFault, tcp_proxy
 from tests.servers.pubsub import Message, PubSub, PubSubServicer, RpcFault, pubsub_rights
 from tests.transforms.deliver.support import deliver, events, opened, rows_of, send
 from transforms.deliver import pubsub
-from transforms.deliver.failures import FailureKind, SetupError
+from transforms.deliver.failures import Failure, FailureKind, SetupError
 from transforms.deliver.pubsub import PubSubDestination, PubSubOptions
 from transforms.deliver.push.batch import Batch
 from transforms.deliver.push.options import Retry
@@ -334,6 +336,53 @@ def test_a_missing_topic_is_found_before_the_run_and_by_the_first_request(emulat
     there = stream_to(topic)
     with opened(there) as destination:
         assert destination.preflight(there, "") is None
+
+
+def avro(*fields: tuple[str, str]) -> str:
+    named = [{"name": name, "type": kind} for name, kind in fields]
+    return json.dumps({"type": "record", "name": "Record", "fields": named})
+
+
+def look_with_schema(emulator: PubSub, definition: str, encoding: str, message: str, delete: bool) -> Failure | None:
+    """What the preflight says of a topic with a schema."""
+    project, name = f"projects/{servers.PROJECT}", f"t{uuid.uuid4().hex}"
+    with grpc.insecure_channel(emulator.address) as channel, emulator.publisher() as publisher:
+        schemas = SchemaServiceClient(transport=SchemaServiceGrpcTransport(channel=channel))
+        wanted = types.Schema(type_="AVRO", definition=definition)
+        schema = schemas.create_schema(parent=project, schema=wanted, schema_id=name)
+        settings = {"schema": schema.name, "encoding": encoding}
+        publisher.create_topic(request={"name": f"{project}/topics/{name}", "schema_settings": settings})
+        if delete:
+            schemas.delete_schema(name=schema.name)
+    stream = stream_to(name, message=message)
+    with opened(stream) as destination:
+        return destination.preflight(stream, "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "encoding", "message", "kind", "said"),
+    [
+        ([("event_id", "long"), ("description", "string")], "JSON", "record", None, ""),
+        ([("event_id", "string")], "JSON", "record", FailureKind.TRANSIENT, "INVALID_ARGUMENT"),
+        ([("event_id", "long"), ("missing", "string")], "JSON", "record", FailureKind.TRANSIENT, "data-streamer test"),
+        ([("event_id", "long")], "BINARY", "record", FailureKind.MISCONFIGURED, "takes binary messages"),
+        ([("missing", "string")], "JSON", "batch", FailureKind.TRANSIENT, "INVALID_ARGUMENT"),
+    ],
+)
+def test_a_topics_schema_is_looked_at_before_a_run(
+    emulator: PubSub, monkeypatch: pytest.MonkeyPatch,
+    fields: list[tuple[str, str]], encoding: str, message: str, kind: FailureKind | None, said: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", emulator.address)
+    found = look_with_schema(emulator, avro(*fields), encoding, message, delete=False)
+    assert (found and found.kind) == kind
+    assert found is None or (said in found.error and "/schemas/t" in found.error)
+
+
+def test_a_schema_that_was_deleted_is_a_mistake(emulator: PubSub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", emulator.address)
+    found = look_with_schema(emulator, avro(("event_id", "long")), "JSON", "record", delete=True)
+    assert found is not None and found.kind is FailureKind.MISCONFIGURED and "was deleted" in found.error
 
 
 @pytest.mark.parametrize(
