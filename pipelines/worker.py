@@ -7,7 +7,10 @@ import sys
 
 from apache_beam.runners.worker.sdk_worker_main import main
 
+from transforms.memory import keep_little
+
 if __name__ == "__main__":
     # What `pipelines` put in place for the import: from here on, what is logged goes to the runner.
     logging.getLogger().handlers.clear()
+    keep_little()
     main(sys.argv)

@@ -8,15 +8,31 @@ from collections.abc import Callable
 import pyarrow as pa
 
 
-def _malloc_trim() -> Callable[[int], int] | None:
-    """What gives back the pages of freed memory: of glibc only."""
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    """A function of glibc; None with another C library."""
     try:
-        return ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # another C library; Windows, which has none of this name
+        function: Callable[..., int] = getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError, TypeError):  # of Windows, which has no library without a name, the last
         return None
+    return function
 
 
-_TRIM = _malloc_trim()
+_TRIM = _of_glibc("malloc_trim")
+
+_ARENA_MAX, _MMAP_THRESHOLD = -8, -3
+"""Parameters of glibc's ``mallopt``, as in ``malloc.h``."""
+_LARGE = 256 << 10
+"""Bytes of a piece of memory that comes from the system by itself, and goes back to it as soon as it is freed."""
+
+
+def keep_little() -> None:
+    """Has glibc keep less of what is freed: one arena for all threads instead of one each, in which what lives long
+    holds on to the pages around it, and large pieces outside of it. For the start of a process that has threads.
+    """
+    mallopt = _of_glibc("mallopt")
+    if mallopt is not None:
+        mallopt(_ARENA_MAX, 1)
+        mallopt(_MMAP_THRESHOLD, _LARGE)
 
 
 def give_back() -> None:

@@ -31,8 +31,10 @@ from transforms.ledger.books import Books
 from transforms.ledger.counts import Entry, FileEntry, Group, Unlisted
 from transforms.run import Run
 
-GROUP_ROWS = 65_536
-"""Rows of a row group: of merged parts so many are held in memory, and those of one old part."""
+GROUP_ROWS = 24_576
+"""Rows of a row group, those of a pane: of merged parts so many are held in memory (~25 MB of events, and as much again
+while they are encoded), and those of one row group of an old part.
+"""
 
 ROWS_AT_ONCE = 2_000_000
 """Rows after which the rest is left to the next time: the ledger is published in between."""
