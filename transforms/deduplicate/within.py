@@ -17,8 +17,8 @@ from transforms.deduplicate.across import LOSER
 from transforms.gather.cells import column_int64
 from transforms.gather.claims import Slices
 
-PANE_ROWS = 24_576
-"""Rows of a pane: what classification, aggregation and encoding hold in memory at once. A pane of events has ~25 MB,
+PANE_ROWS = 16_384
+"""Rows of a pane: what classification, aggregation and encoding hold in memory at once. A pane of events has ~17 MB,
 and three of them are there at a time: the last one, classified, until Beam hands the next one on, and the next one
 before and after classification.
 """

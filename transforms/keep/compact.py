@@ -31,9 +31,9 @@ from transforms.ledger.books import Books
 from transforms.ledger.counts import Entry, FileEntry, Group, Unlisted
 from transforms.run import Run
 
-GROUP_ROWS = 24_576
-"""Rows of a row group, those of a pane: of merged parts so many are held in memory (~25 MB of events, and as much again
-while they are encoded), and those of one row group of an old part.
+GROUP_ROWS = 32_768
+"""Rows of a row group: of merged parts so many are held in memory (~35 MB of events, and as much again while they are
+encoded), and those of one row group of an old part.
 """
 
 ROWS_AT_ONCE = 2_000_000
