@@ -2,8 +2,8 @@
 
 The same as on one machine, with the same functions: a slice is settled when it comes, and what a cell has kept is
 flushed every ``aggregate_every`` seconds. Only where things wait differs. Ids, and rows up to the flush, are in the
-state; files are written behind a shuffle, from what it hands out again in every attempt, so that a repeated attempt
-writes the same bytes; what streams send goes through a shuffle on (stream, shard).
+state; files are written behind a shuffle (`transforms.write_kept`), from what it hands out again in every attempt, so
+that a repeated attempt writes the same bytes; what streams send goes through a shuffle on (stream, shard).
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from transforms.deduplicate.within import PANE_ROWS
 from transforms.deliver.consignments import consign, encode, of_spooled
 from transforms.deliver.push.identity import key_of
 from transforms.deliver.spool import DIRECTORY
-from transforms.deliver.versioned import Versioned
 from transforms.gather.cells import Cell, column_int64
 from transforms.gather.claims import Spill, batch_of, place_of
 from transforms.gather_by_cell import KeyedBytes
 from transforms.keep.arrivals import Arrivals, count_ahead
-from transforms.keep.flush import Flushes, with_pane
+from transforms.keep.flush import with_pane
 from transforms.ledger.commit import listed_files
-from transforms.ledger.counts import FileEntry, Group, encode_group
+from transforms.ledger.counts import Group, encode_group
 from transforms.run import Live, Run
+from transforms.write_kept import CONSIGNMENTS, KeptPane, WriteKept, kept_panes
 
 PIECE_BYTES = 1 << 20
 """Most bytes of a piece of rows, or of ids, in the state, a single row apart."""
@@ -52,26 +52,22 @@ PANE_BYTES = 8 << 20
 CELLS_AT_HAND = 1024
 """Cells whose ids a worker keeps at hand: runners move cells to other workers without a word."""
 
-PANES, CONSIGNMENTS = "panes", "consignments"
+PANES = "panes"
 
 
 class _Standing(msgspec.Struct, array_like=True):
-    """How a cell stands: next number of what it writes, whether a flush is due, and when it closes (microseconds)."""
+    """How a cell stands: next number of what it writes, whether a flush is due, when it closes (microseconds), and how
+    many panes were written since it opened or its parts were merged.
+    """
 
     next: int
     flushing: bool = False
     closing: int = 0
-
-
-class _Pane(msgspec.Struct, array_like=True):
-    """Rows of a cell that are flushed together: their number, and claims of them."""
-
-    number: int
-    claims: list[bytes]
+    parts: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder()
-_standings, _panes = msgspec.msgpack.Decoder(_Standing), Versioned(_Pane, "pane")
+_standings = msgspec.msgpack.Decoder(_Standing)
 
 
 class _Keep(beam.DoFn):
@@ -154,17 +150,22 @@ class _Keep(beam.DoFn):
         flush: Any = beam.DoFn.TimerParam(FLUSH),
         close: Any = beam.DoFn.TimerParam(CLOSE),
     ) -> Iterator[object]:
-        """Closes a cell that has kept nothing for ``close_after``: its ids are in the warehouse by then, from where
-        they are read back. When the job is drained no time is left, and all cells get here at once.
+        """Closes a cell that has kept and written nothing for ``close_after``: its ids are in the warehouse by then,
+        from where they are read back. Several parts become one before. When the job is drained no time is left, and
+        all cells get here at once.
         """
-        standing = _standings.decode(state.read())
+        standing, later = _standings.decode(state.read()), at.micros + round(self._live.close_after * 1e6)
         flushed = list(_flushed(number, standing, kept))
         yield from flushed
         if standing.flushing:
             standing.flushing = False
             flush.clear()
         if flushed:
-            standing.closing = max(standing.closing, at.micros + round(self._live.close_after * 1e6))
+            standing.closing = max(standing.closing, later)
+        elif standing.closing <= at.micros and standing.parts:
+            yield _pane(number, standing, [])  # only now: its parts have been published for long
+            standing.closing = later if standing.parts > 1 else standing.closing
+            standing.parts = 0
         if standing.closing > at.micros:
             close.set(Timestamp(micros=standing.closing))
             state.write(_encoder.encode(standing))
@@ -253,18 +254,20 @@ def _flushed(number: int, standing: _Standing, kept: Any) -> Iterator[object]:
     for claim in claims:
         own = batch_of(claim, table).num_rows
         if pane and (rows + own > PANE_ROWS or size + len(claim) > PANE_BYTES):
-            yield _full(number, standing, pane)
+            yield _pane(number, standing, pane)
+            standing.parts += 1
             pane, rows, size = [], 0, 0
         pane.append(claim)
         rows, size = rows + own, size + len(claim)
-    yield _full(number, standing, pane)
+    yield _pane(number, standing, pane)
+    standing.parts += 1
     kept.clear()
 
 
-def _full(number: int, standing: _Standing, claims: list[bytes]) -> object:
-    pane = _Pane(standing.next, claims)
+def _pane(number: int, standing: _Standing, claims: list[bytes]) -> object:
+    pane = KeptPane(standing.next, claims)
     standing.next += 1
-    return beam.pvalue.TaggedOutput(PANES, (number, _panes.encode(pane)))
+    return beam.pvalue.TaggedOutput(PANES, (number, kept_panes.encode(pane)))
 
 
 def _next_pane(run: Run, cell: Cell) -> int:
@@ -278,39 +281,6 @@ def _next_pane(run: Run, cell: Cell) -> int:
             waiting = of_spooled(file, run.output)
             last = max(last, waiting.pane) if waiting is not None else last
     return last + 1
-
-
-class _Write(beam.DoFn):
-    """A pane → its parts of the tables, and of what stores; groups of entries, and what waits in the spool since.
-
-    That it has state puts it behind a shuffle by cell, which hands out the same bytes in every attempt, and whose coder
-    is not Python's pickle, as that of Beam's Reshuffle is. The state itself stays empty.
-    """
-
-    BEHIND_A_SHUFFLE = ReadModifyWriteStateSpec("behind_a_shuffle", BytesCoder())
-
-    def __init__(self, run: Run, streams: Sequence[Stream]):
-        self._run, self._streams = run, list(streams)
-
-    def setup(self) -> None:
-        self._flushes = Flushes(self._run, self._streams)
-
-    def teardown(self) -> None:
-        self._flushes.close()
-
-    def process(
-        self, element: KeyedBytes, behind_a_shuffle: Any = beam.DoFn.StateParam(BEHIND_A_SHUFFLE)
-    ) -> Iterator[object]:
-        number, data = element
-        cell, pane = Cell.of_number(number), _panes.decode(data)
-        schema = TABLES[FEEDS[cell.kind]].schema
-        entries = self._flushes.write(cell, pane.number, [batch_of(claim, schema) for claim in pane.claims])
-        yield encode_group(Group(("flush", number, pane.number, 0), entries))
-        for entry in entries:
-            if isinstance(entry, FileEntry) and entry.table_or_stream.startswith(f"{DIRECTORY}/"):
-                one = of_spooled(entry, self._run.output)
-                if one is not None:
-                    yield beam.pvalue.TaggedOutput(CONSIGNMENTS, (key_of(one.stream, one.shard), encode(one)))
 
 
 class Kept(NamedTuple):
@@ -340,7 +310,7 @@ class KeepInState(beam.PTransform):
         )
         for tag, kind in ((PANES, keyed), (CONSIGNMENTS, keyed), ("entries", bytes)):
             kept[tag].element_type = kind
-        written = kept[PANES] | "Write" >> beam.ParDo(_Write(self.run, self.streams)).with_outputs(
+        written = kept[PANES] | "Write" >> beam.ParDo(WriteKept(self.run, self.streams)).with_outputs(
             CONSIGNMENTS, main="entries"
         )
         written[CONSIGNMENTS].element_type = keyed

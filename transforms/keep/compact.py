@@ -13,8 +13,10 @@ What streams store as files stays as it was delivered: receivers may have it by 
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -74,11 +76,7 @@ def compact(run: Run, books: Books, streams: Sequence[Stream], wanted: Callable[
     Raises:
       OSError: the output directory is at fault. Nothing has changed for the cell at hand.
     """
-    kinds = _KINDS | {
-        f"streams/{stream.name}": _KINDS[stream.content]
-        for stream in streams
-        if isinstance(stream.destination, WarehouseOptions)
-    }
+    kinds = mergeable(streams)
     replaced = rows = 0
     for cell, tables in _closed(books, kinds):
         merged: list[_Merged] = []
@@ -97,6 +95,45 @@ def compact(run: Run, books: Books, streams: Sequence[Stream], wanted: Callable[
         if rows >= ROWS_AT_ONCE:
             break
     return replaced
+
+
+def mergeable(streams: Sequence[Stream]) -> dict[str, int]:
+    """The tables whose parts are merged, and the kind of their cells: also what streams keep as tables."""
+    return _KINDS | {
+        f"streams/{stream.name}": _KINDS[stream.content]
+        for stream in streams
+        if isinstance(stream.destination, WarehouseOptions)
+    }
+
+
+def merge_parts(run: Run, cell: Cell, pane: int, files: Sequence[FileEntry]) -> list[Entry]:
+    """Merges parts of a cell, wherever the output directory lies, under their own name at once: nobody lists it yet.
+
+    Args:
+      run: the run.
+      cell: the cell.
+      pane: number of the merged parts, used for no other.
+      files: the parts, of tables that may be merged.
+
+    Returns:
+      entries that count together: old parts unlisted, new ones listed. The old files may be removed once that is
+      published.
+
+    Raises:
+      OSError: the output directory, or this worker's disk, is at fault.
+    """
+    tables: dict[str, list[FileEntry]] = {}
+    for file in files:
+        tables.setdefault(file.table_or_stream, []).append(file)
+    entries: list[Entry] = []
+    for old in filter(None, map(_worth_merging, tables.values())):
+        with tempfile.TemporaryDirectory(prefix="data-streamer-") as directory:
+            temporary = os.path.join(directory, "merged.parquet")
+            rows = _write(temporary, [storage.absolute(run.output, file.path) for file in old], lambda: True)
+            new = _entry_of(run, cell, pane, old[0], temporary, rows)
+            storage.copy(temporary, storage.absolute(run.output, new.path))
+        entries += [*(Unlisted(file.path) for file in old), new]
+    return entries
 
 
 def _closed(books: Books, kinds: dict[str, int]) -> Iterator[tuple[Cell, list[list[FileEntry]]]]:
@@ -127,29 +164,33 @@ def _pane_of(file: FileEntry) -> int:
 def _merge(run: Run, cell: Cell, pane: int, files: list[FileEntry], wanted: Callable[[], bool]) -> _Merged:
     """Writes the rows of parts one after another into a file that has no name yet."""
     directory = os.path.dirname(storage.absolute(run.output, files[0].path))
-    name = storage.part_name(run.writer, cell.bucket, pane, "parquet")
-    temporary = os.path.join(directory, f"{storage.TEMPORARY}{uuid.uuid4().hex[:12]}-{name}")
+    temporary = os.path.join(directory, f"{storage.TEMPORARY}{uuid.uuid4().hex[:12]}.parquet")
     try:
         rows = _write(temporary, [storage.absolute(run.output, file.path) for file in files], wanted)
-        size, checksum = storage.measure(temporary)
+        entry = _entry_of(run, cell, pane, files[0], temporary, rows)
     except BaseException:
         storage.remove(temporary)
         raise
-    path = os.path.join(directory, name)
-    entry = FileEntry(files[0].table_or_stream, cell.hour, storage.relative(run.output, path), rows, size, checksum)
-    return _Merged(temporary, path, entry, files)
+    return _Merged(temporary, storage.absolute(run.output, entry.path), entry, files)
+
+
+def _entry_of(run: Run, cell: Cell, pane: int, old: FileEntry, temporary: str, rows: int) -> FileEntry:
+    """The entry of a merged part that still has a temporary name; it goes beside `old`."""
+    size, checksum = storage.measure(temporary)
+    path = storage.join(os.path.dirname(old.path), storage.part_name(run.writer, cell.bucket, pane, "parquet"))
+    return FileEntry(old.table_or_stream, cell.hour, path, rows, size, checksum)
 
 
 def _write(path: str, parts: Sequence[str], wanted: Callable[[], bool]) -> int:
-    schema = pa.unify_schemas([pq.read_schema(part) for part in parts])
+    schema = pa.unify_schemas([_schema_of(part) for part in parts])
     rows, waiting = 0, schema.empty_table()
     with open(path, "xb") as file, formats.parquet_writer(file, schema) as writer:
         for part in parts:
-            with pq.ParquetFile(part) as source:
+            with _opened(part) as source:
                 for group in range(source.num_row_groups):
                     if not wanted():
                         raise _NotWanted
-                    found = source.read_row_group(group)
+                    found = source.read_row_group(group, use_threads=False)
                     rows += found.num_rows
                     waiting = pa.concat_tables([waiting, found], promote_options="default")
                     if waiting.num_rows >= GROUP_ROWS:
@@ -158,6 +199,22 @@ def _write(path: str, parts: Sequence[str], wanted: Callable[[], bool]) -> int:
         if waiting.num_rows or not rows:
             writer.write_table(waiting.cast(schema), GROUP_ROWS)
     return rows
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[pq.ParquetFile]:
+    """A part, wherever it lies; Arrow opens by itself what lies on this machine."""
+    if not storage.is_remote(path):
+        with pq.ParquetFile(path) as part:
+            yield part
+        return
+    with storage.opened(path) as file, pq.ParquetFile(pa.PythonFile(file, mode="r")) as part:
+        yield part
+
+
+def _schema_of(path: str) -> pa.Schema:
+    with _opened(path) as part:
+        return part.schema_arrow
 
 
 def _replace(books: Books, cell: Cell, pane: int, merged: Sequence[_Merged]) -> None:

@@ -7,13 +7,20 @@ import io
 import re
 from collections.abc import Iterator
 
+import pyarrow as pa
 import pytest
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata, FileSystem
 
 from tests.transforms.deliver.support import WRITER, Stream, part_of, rows_of
 from transforms.deliver import failures, spool, storage
 from transforms.deliver.files import LANES, FilesDestination, FilesOptions
+from transforms.deliver.parquet import parquet_rows
 from transforms.deliver.pending import deliver_pending
+from transforms.deliver.warehouse import write_table_part
+from transforms.gather.cells import Cell
+from transforms.keep.compact import merge_parts
+from transforms.ledger.counts import FileEntry, Unlisted
+from transforms.run import Run
 
 OBJECTS: dict[str, bytes] = {}
 
@@ -143,3 +150,21 @@ def test_a_store_that_lets_nothing_be_removed_is_told_and_fails_no_run() -> None
 def test_an_unknown_file_system_is_named() -> None:
     failure = failures.of_missing_file_system("ftp://host/x")
     assert failure is not None and "unknown file system ftp://" in failure.error
+
+
+def test_parts_of_a_closed_cell_are_merged_in_a_bucket() -> None:
+    """Old parts stay until a ledger is published that does not list them."""
+    run, cell = Run("memory://bucket/output", WRITER), Cell(0, 1_790_000 * 3_600_000_000, 0)
+    rows = rows_of("events", *({"event_id": number} for number in range(5)))
+    files = []
+    for pane, part in enumerate((rows.slice(0, 2), rows.slice(2, 1), rows.slice(3))):
+        stored = write_table_part(run.output, "events", cell.hour, cell.bucket, WRITER, pane, part)
+        files.append(FileEntry("events", cell.hour, stored.path, part.num_rows, stored.bytes, stored.checksum))
+    *gone, new = merge_parts(run, cell, 7, files[::-1])
+    assert gone == [Unlisted(file.path) for file in files]
+    assert isinstance(new, FileEntry) and new.row_count == 5
+    assert new.path == files[0].path.removesuffix("-0.parquet") + "-7.parquet"
+    data = OBJECTS[f"{run.output}/{new.path}"]
+    assert (len(data), storage.checksum(data)) == (new.bytes, new.checksum)
+    assert parquet_rows(data).equals(pa.Table.from_batches([rows]).cast(parquet_rows(data).schema))
+    assert merge_parts(run, cell, 8, [new]) == []

@@ -1,0 +1,154 @@
+"""Cells in the runner's state on Beam's test stream: flushes, the merging of parts, closing, and opening again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import apache_beam as beam
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.direct import clock as beam_clock
+from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
+from apache_beam.testing import test_stream
+
+from pipelines.job import write_meta
+from tests.transforms.keep.slices import START, batch, line
+from transforms import keep_in_state, publish_ledger
+from transforms.deliver import storage
+from transforms.gather.cells import Cell
+from transforms.gather.claims import Spill
+from transforms.gather_by_cell import KeyedBytes
+from transforms.keep_cells import KeepCells
+from transforms.ledger.commit import listed_files
+from transforms.ledger.counts import FileEntry
+from transforms.publish_ledger import PublishLedger
+from transforms.run import Live, Run
+
+EVERY, CLOSE_AFTER, PUBLISH = 30.0, 7200.0, 60.0
+CELL = Cell(1, START, 0)
+TABLES = ("usage", "device_usage_hourly")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """A run whose clock is that of the test stream."""
+    passed = [0.0]
+    advance = beam_clock.TestClock.advance_time
+
+    def advance_both(self: beam_clock.TestClock, seconds: float) -> None:
+        passed[0] += float(seconds)
+        advance(self, seconds)
+
+    monkeypatch.setattr(beam_clock.TestClock, "advance_time", advance_both)
+    for module in (keep_in_state, publish_ledger):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: passed[0]))
+    how = Live((), "/nowhere", aggregate_every=EVERY, close_after=CLOSE_AFTER, publish_every=PUBLISH)
+    found = Run(str(tmp_path / "output"), "w", spill=None, live=how)
+    write_meta(found)
+    yield found
+
+
+class Times:
+    """A test stream that knows where its watermark is."""
+
+    def __init__(self) -> None:
+        self.stream = test_stream.TestStream().advance_processing_time(START / 1e6 + 1800)
+        self.watermark = START / 1e6
+
+    def at(self, hours: float) -> Times:
+        """So many hours after the start of the cell's own."""
+        self.watermark = START / 1e6 + hours * 3600
+        self.stream = self.stream.advance_watermark_to(self.watermark)
+        return self
+
+    def slice(self, segment: int, ids: Sequence[int]) -> Times:
+        """Records come, are flushed, and published."""
+        lines = [line(1, number, CELL.hour + number * 1_000_000) for number in ids]
+        with Spill(None, segment, 0) as spill:
+            element = CELL.number, spill.deposit(batch(1, lines))
+        arrived = beam.window.TimestampedValue(element, self.watermark + 1)
+        self.stream = self.stream.add_elements([arrived]).advance_processing_time(EVERY + 1)
+        return self.published()
+
+    def published(self) -> Times:
+        """Time passes until the ledger is published."""
+        self.stream = self.stream.advance_processing_time(PUBLISH + 1)
+        return self
+
+    def work(self, run: Run) -> None:
+        """Runs the job over it, and drains it."""
+        options = PipelineOptions([])
+        options.view_as(StandardOptions).streaming = True
+        pipeline = beam.Pipeline(runner=BundleBasedDirectRunner(), options=options)
+        stream = self.stream.advance_watermark_to_infinity()
+        kept = pipeline | stream.with_output_types(KeyedBytes) | KeepCells(run, [])
+        _ = kept | PublishLedger(run, [], [])
+        pipeline.run().wait_until_finish()
+
+
+def parts(run: Run, table: str) -> list[FileEntry]:
+    return [file for file in listed_files(run.output, run.writer) if file.table_or_stream == table and file.row_count]
+
+
+def ids(run: Run) -> list[int]:
+    rows = [pq.ParquetFile(storage.absolute(run.output, file.path)).read() for file in parts(run, "usage")]
+    return sorted(number for part in rows for number in part.column("usage_id").to_pylist())
+
+
+def stored(run: Run) -> set[str]:
+    """The files that are there, whoever lists them."""
+    root = Path(run.output)
+    return {
+        path.relative_to(root).as_posix() for table in TABLES for path in (root / "warehouse" / table).rglob("dt=*/*/*")
+    }
+
+
+def test_the_parts_of_a_cell_become_one_when_it_closes(run: Run) -> None:
+    times = Times().at(0.1).slice(0, [1, 2]).at(0.2).slice(1, [2, 3]).at(0.3).slice(2, [4])
+    times.at(3.5).published().work(run)
+    assert ids(run) == [1, 2, 3, 4]
+    for table in TABLES:
+        (part,) = parts(run, table)
+        assert part.path.endswith("/part-w-0-6.parquet")  # each slice and each flush has a number, too
+    assert stored(run) == {part.path for table in TABLES for part in parts(run, table)}
+
+
+def test_a_cell_that_opens_again_writes_beside_what_was_merged(run: Run) -> None:
+    times = Times().at(0.1).slice(0, [1, 2]).at(0.2).slice(1, [3])
+    times.at(3.5).published()  # merged
+    times.at(6.0).slice(2, [1, 4]).slice(3, [5])  # closed, and open again: the ids are those of the merged part
+    times.at(12).published().work(run)
+    assert ids(run) == [1, 2, 3, 4, 5]
+    assert [part.row_count for part in parts(run, "usage")] == [3, 2]
+    assert stored(run) == {part.path for table in TABLES for part in parts(run, table)}
+
+
+def test_what_comes_between_merging_and_closing_is_merged_by_itself(run: Run) -> None:
+    times = Times().at(0.1).slice(0, [1, 2]).at(0.2).slice(1, [3])
+    times.at(3.5).published()
+    times.slice(2, [3, 4]).slice(3, [5]).at(12).published().work(run)
+    assert ids(run) == [1, 2, 3, 4, 5]
+    assert [part.row_count for part in parts(run, "usage")] == [3, 2]
+
+
+def test_a_cell_into_which_records_still_come_is_left_alone(run: Run) -> None:
+    times = Times()
+    for hour in range(6):
+        times.at(0.9 + hour).slice(hour, [hour])
+    times.work(run)
+    assert ids(run) == list(range(6)) and len(parts(run, "usage")) == 6
+
+
+def test_one_part_stays_as_it_is(run: Run) -> None:
+    Times().at(0.1).slice(0, [1, 2]).at(12).published().work(run)
+    (part,) = parts(run, "usage")
+    assert part.path.endswith("/part-w-0-1.parquet") and ids(run) == [1, 2]
+
+
+def test_a_drain_loses_nothing(run: Run) -> None:
+    Times().at(0.1).slice(0, [1]).slice(1, [2]).work(run)
+    assert ids(run) == [1, 2]
+    assert stored(run) >= {part.path for table in TABLES for part in parts(run, table)}
