@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ from transforms.ledger.counts import Entry, FileEntry, Group, encode_group
 from transforms.run import Run
 
 CONSIGNMENTS = "consignments"
+
+_logger = logging.getLogger(__name__)
 
 _PIECE_BYTES = 1 << 20
 """Most bytes of a piece of entries in the state."""
@@ -87,7 +90,12 @@ class WriteKept(beam.DoFn):
     def _merge(self, cell: Cell, pane: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
         """Old files are removed by the publication that does not list them any more."""
         files = [entry for piece in pieces for entry in decode_entries(piece) if isinstance(entry, FileEntry)]
-        entries = merge_parts(self._run, cell, pane, files)
+        try:
+            entries = merge_parts(self._run, cell, pane, files)
+        except Exception as error:  # noqa: BLE001 - stores raise what they like
+            # They count as they are. A bundle that is tried for ever, for a part that somebody removed, stops the job.
+            _logger.warning("parts of %s stay as they are: %s: %s", files[0].path, type(error).__name__, error)
+            return
         if entries:
             yield encode_group(Group(("compact", cell.number, pane, 0), entries))
 

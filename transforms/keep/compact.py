@@ -7,6 +7,8 @@ Rows stay as they are, also partial sums and the number of the pane that each ca
 
 Whoever reads the directory and not the ledger may meet both for as long as one publication takes.
 
+Where workers share no disk there are no books: the step that writes parts merges them (`transforms.write_kept`).
+
 What streams store as files stays as it was delivered: receivers may have it by its name.
 """
 
@@ -120,19 +122,26 @@ def merge_parts(run: Run, cell: Cell, pane: int, files: Sequence[FileEntry]) -> 
       published.
 
     Raises:
-      OSError: the output directory, or this worker's disk, is at fault.
+      OSError: this worker's disk, or a local output directory, is at fault.
+      Exception: what the remote file system raises. In both cases no merged part is left.
     """
     tables: dict[str, list[FileEntry]] = {}
     for file in files:
         tables.setdefault(file.table_or_stream, []).append(file)
     entries: list[Entry] = []
-    for old in filter(None, map(_worth_merging, tables.values())):
-        with tempfile.TemporaryDirectory(prefix="data-streamer-") as directory:
-            temporary = os.path.join(directory, "merged.parquet")
-            rows = _write(temporary, [storage.absolute(run.output, file.path) for file in old], lambda: True)
-            new = _entry_of(run, cell, pane, old[0], temporary, rows)
-            storage.copy(temporary, storage.absolute(run.output, new.path))
-        entries += [*(Unlisted(file.path) for file in old), new]
+    try:
+        for old in filter(None, map(_worth_merging, tables.values())):
+            with tempfile.TemporaryDirectory(prefix="data-streamer-") as directory:
+                temporary = os.path.join(directory, "merged.parquet")
+                rows = _write(temporary, [storage.absolute(run.output, file.path) for file in old], lambda: True)
+                new = _entry_of(run, cell, pane, old[0], temporary, rows)
+                entries += [*(Unlisted(file.path) for file in old), new]
+                storage.copy(temporary, storage.absolute(run.output, new.path))
+    except BaseException:
+        for entry in entries:
+            if isinstance(entry, FileEntry):
+                storage.remove(storage.absolute(run.output, entry.path))
+        raise
     return entries
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import apache_beam as beam
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.direct import clock as beam_clock
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
@@ -146,6 +147,23 @@ def test_one_part_stays_as_it_is(run: Run) -> None:
     Times().at(0.1).slice(0, [1, 2]).at(12).published().work(run)
     (part,) = parts(run, "usage")
     assert part.path.endswith("/part-w-0-1.parquet") and ids(run) == [1, 2]
+
+
+def test_parts_that_cannot_be_merged_stay_as_they_are(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = storage.copy
+
+    def refused(source: str, path: str) -> None:
+        copy(source, path)
+        if "device_usage_hourly" in path:  # the second table
+            raise BeamIOError("503")
+
+    monkeypatch.setattr(storage, "copy", refused)
+    Times().at(0.1).slice(0, [1]).at(0.2).slice(1, [2]).at(3.5).published().at(12).published().work(run)
+    assert ids(run) == [1, 2] and len(parts(run, "usage")) == 2
+    assert stored(run) == {part.path for table in TABLES for part in parts(run, table)}
+    assert "stay as they are: BeamIOError" in caplog.text
 
 
 def test_a_drain_loses_nothing(run: Run) -> None:
