@@ -1,9 +1,10 @@
 """Send the streams of a live job whose workers share no disk (Dataflow): a key of the runner for each (stream, shard).
 
 What a shard gets waits in the runner's state until its batch is full, or until the stream's ``batch.seconds`` (an
-archive's ``rotate_interval``), else ``max_delay``, have passed. What cannot be
-delivered then moves into the spool under the output directory, and a reference stays in the state: it is tried again
-after a pause that grows, first and in order. No key waits for another.
+archive's ``rotate_interval``), else ``max_delay``, have passed. Of what a destination writes together, as files of
+archives, one part is made first, in a bundle of its own: a bundle that is repeated may see more, but what was tried
+once is the same at every attempt. What cannot be delivered moves into the spool under the output directory, and a
+reference stays in the state: it is tried again after a pause that grows, first and in order. No key waits for another.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from transforms.deliver.consignments import Consignment, decode, encode, of_spoo
 from transforms.deliver.courier import pause_after
 from transforms.deliver.destination import Destination, Outcome, Waits
 from transforms.deliver.failures import Failure, FailureKind
+from transforms.deliver.joining import join
 from transforms.deliver.lanes import Destinations
 from transforms.deliver.parts import Part
 from transforms.deliver.registry import waits_of
@@ -62,8 +64,9 @@ _TURN = 8
 
 
 class _Lane(msgspec.Struct, array_like=True):
-    """How a key stands: next turn, rows that wait, when its timer is due (0: not set), failures in a row, and paths
-    that were read from the ledger when the key was touched first: these are known, should they come by themselves too.
+    """How a key stands: next turn, rows that wait, when its timer is due (0: not set), failures in a row, paths that
+    were read from the ledger when the key was touched first: these are known, should they come by themselves too;
+    whether the job is drained, and since when the first that is not joined waits (0: nothing does).
     """
 
     next: int = 0
@@ -72,20 +75,27 @@ class _Lane(msgspec.Struct, array_like=True):
     attempts: int = 0
     taken_up: list[str] = []
     ended: bool = False
+    since: float = 0.0
 
+
+_Item = tuple[bytes, Consignment]
+"""What waits for a key: its turn, and itself."""
 
 _encoder, _lanes = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(_Lane)
 
 
 @dataclass(slots=True)
 class _Result:
-    """What a delivery came to: entries of the ledger, dead letters, what is left, and why."""
+    """What a delivery came to: entries of the ledger, dead letters, what is left, and why; from when on (seconds since
+    1970) it is due again, if nothing failed.
+    """
 
     entries: list[Entry]
     dead: list[bytes]
-    left: list[tuple[bytes, Consignment]]
+    left: list[_Item]
     failure: Failure | None = None
     progress: bool = False
+    again: float = 0.0
 
 
 class _Send(beam.DoFn):
@@ -126,6 +136,7 @@ class _Send(beam.DoFn):
         if one.claim is not None or path not in lane.taken_up:
             _add(waiting, lane, one)
         now = time.time()
+        lane.since = lane.since or now
         seconds, rows = self._waits.get(one.stream, _NO_STREAM)
         full = lane.rows >= (rows or FULL)
         if not lane.due:
@@ -149,9 +160,8 @@ class _Send(beam.DoFn):
         for result in results:
             yield from self._reported(result)
         if self._again(results) and not lane.ended:
-            failures = [result.failure for result in results if result.failure is not None]
-            pauses = [pause_after(lane.attempts, failure) for failure in failures]
-            lane.due = time.time() + max(pauses, default=0.0)
+            now = time.time()
+            lane.due = max(self._due(lane, result, now) for result in results)
             due.set(lane.due)
         _replace(waiting, lane, left)
         state.write(_encoder.encode(lane))
@@ -197,6 +207,11 @@ class _Send(beam.DoFn):
                 lane.taken_up.append(file.path)
         return lane
 
+    @staticmethod
+    def _due(lane: _Lane, result: _Result, now: float) -> float:
+        """When what is left of a delivery is to be tried again."""
+        return max(now, result.again) if result.failure is None else now + pause_after(lane.attempts, result.failure)
+
     def _again(self, results: Sequence[_Result]) -> bool:
         """Whether anything is left that is to be tried again, and not only once the job is changed."""
         return any(
@@ -205,21 +220,21 @@ class _Send(beam.DoFn):
             for result in results
         )  # fmt: skip
 
-    def _deliver(self, waiting: Any, lane: _Lane) -> tuple[list[tuple[bytes, Consignment]], list[_Result]]:
+    def _deliver(self, waiting: Any, lane: _Lane) -> tuple[list[_Item], list[_Result]]:
         """Delivers what waits for a key, in order; returns what is left, and what became of the rest."""
         items = sorted(((data[:_TURN], decode(data[_TURN:])) for data in waiting.read()), key=lambda item: item[0])
         # Two lanes share a key only where two hashes of 63 bits meet.
-        lanes: dict[tuple[str, int], list[tuple[bytes, Consignment]]] = {}
+        lanes: dict[tuple[str, int], list[_Item]] = {}
         for item in items:
             lanes.setdefault((item[1].stream, item[1].shard), []).append(item)
-        results = [self._deliver_lane(name, own) for (name, _), own in sorted(lanes.items())]
+        results = [self._deliver_lane(name, lane, own) for (name, _), own in sorted(lanes.items())]
         if any(result.failure is not None for result in results):
             lane.attempts = 1 if any(result.progress for result in results) else lane.attempts + 1
         else:
             lane.attempts = 0
         return list(itertools.chain.from_iterable(result.left for result in results)), results
 
-    def _deliver_lane(self, name: str, items: Sequence[tuple[bytes, Consignment]]) -> _Result:
+    def _deliver_lane(self, name: str, lane: _Lane, items: Sequence[_Item]) -> _Result:
         stream = self._streams.get(name)
         result = _Result([], [], [])
         if stream is None:
@@ -233,16 +248,41 @@ class _Send(beam.DoFn):
             result.failure = destination
             result.left = [self._spooled(item, result) for item in items]
             return result
-        self._push(stream, destination, items[:PARTS_AT_ONCE], result)
-        rest = items[PARTS_AT_ONCE:]
+        now, rest = self._taken(stream, destination, lane, items, result)
+        self._push(stream, destination, now, result)
         result.left += rest if result.failure is None else [self._spooled(item, result) for item in rest]
         return result
 
-    def _push(
-        self, stream: Stream, destination: Destination[Any], items: Sequence[tuple[bytes, Consignment]], result: _Result
-    ) -> None:
+    def _taken(
+        self, stream: Stream, destination: Destination[Any], lane: _Lane, items: Sequence[_Item], result: _Result
+    ) -> tuple[Sequence[_Item], Sequence[_Item]]:
+        """What is delivered now, and what is not. Where the destination writes parts together, it is what was joined
+        before; else those that are next are joined, and nothing is delivered yet.
+        """
+        joined = [item for item in items if item[1].rest]
+        fresh = [item for item in items if not item[1].rest]
+        waiting = [(one.part(self._run.writer), one.row_count) for _, one in fresh[:PARTS_AT_ONCE]]
+        if not any(destination.joins(part) is not None for part, _ in waiting):
+            return items[:PARTS_AT_ONCE], items[PARTS_AT_ONCE:]
+        seconds, most = self._waits[stream.name]
+        if joined:
+            if len(joined) <= PARTS_AT_ONCE and sum(one.row_count for _, one in fresh) < (most or FULL):
+                result.again = lane.since + (self._live.max_delay if seconds is None else seconds)
+            return joined[:PARTS_AT_ONCE], [*joined[PARTS_AT_ONCE:], *fresh]
+        # All of it is in the spool: streams of such destinations do not send at once.
+        found = join(destination, waiting, most, self._run.output)
+        assert found is not None
+        taken, groups = found
+        lane.since = time.time() if taken < len(fresh) else 0.0
+        for one in groups:
+            turn, first = fresh[one.first]
+            joined.append((turn, first.spooled(one.part.rest, one.row_count)))
+            result.entries += one.entries
+        return [], [*joined, *fresh[taken:]]
+
+    def _push(self, stream: Stream, destination: Destination[Any], items: Sequence[_Item], result: _Result) -> None:
         output, writer = self._run.output, self._run.writer
-        taken: dict[Part, tuple[tuple[bytes, Consignment], pa.RecordBatch]] = {}
+        taken: dict[Part, tuple[_Item, pa.RecordBatch]] = {}
 
         def parts() -> Iterator[tuple[Part, Selection]]:
             for item in items:
@@ -255,9 +295,7 @@ class _Send(beam.DoFn):
             item, rows = taken.pop(part)
             self._settle(part, item, rows, outcome, result)
 
-    def _settle(
-        self, part: Part, item: tuple[bytes, Consignment], rows: pa.RecordBatch, outcome: Outcome, result: _Result
-    ) -> None:
+    def _settle(self, part: Part, item: _Item, rows: pa.RecordBatch, outcome: Outcome, result: _Result) -> None:
         """Notes what became of a part."""
         settled = outcome.delivered + len(outcome.dead_letters)
         result.progress |= settled > 0
@@ -288,7 +326,7 @@ class _Send(beam.DoFn):
                 result.entries.append(Unlisted(self._path(part)))
             result.left.append((item[0], self._put(left, item[1], rest, result)))
 
-    def _spooled(self, item: tuple[bytes, Consignment], result: _Result) -> tuple[bytes, Consignment]:
+    def _spooled(self, item: _Item, result: _Result) -> _Item:
         """What waits, waiting in the spool."""
         turn, one = item
         if one.claim is None:
@@ -321,7 +359,7 @@ def _add(waiting: Any, lane: _Lane, one: Consignment) -> None:
     lane.rows += one.row_count
 
 
-def _replace(waiting: Any, lane: _Lane, left: Sequence[tuple[bytes, Consignment]]) -> None:
+def _replace(waiting: Any, lane: _Lane, left: Sequence[_Item]) -> None:
     waiting.clear()
     for turn, one in left:
         waiting.add(turn + encode(one))

@@ -27,11 +27,12 @@ WRITER = "live"
 _TIME = 1_790_000_000_000_000
 
 
-def job_of(output: Path, streams: Path | None, **live: float) -> Job:
+def job_of(output: Path, streams: Path | None, buckets: int = 1, **live: float) -> Job:
     """A live job whose workers share no disk."""
     empty = output.parent / "no-records.ndjson"
     empty.touch()
-    job = prepare([f"--events={empty}", f"--output={output}", *([f"--streams={streams}"] if streams else [])])
+    given = [f"--streams={streams}"] if streams else []
+    job = prepare([f"--events={empty}", f"--output={output}", f"--buckets={buckets}", *given])
     how: dict[str, float] = {"aggregate_every": 1.0, "publish_every": 1.0, "max_delay": 0.1, **live}
     write_meta(job.run)
     return job.with_run(writer=WRITER, live=Live((), "/nowhere", **how), spill=None)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end import live_proof, runs
+from tests.end_to_end import jobs, live_proof, runs
 from tests.end_to_end.bounded import messages
 from tests.end_to_end.in_state import job_of, work
 from tests.end_to_end.live_proof import check, sent, standing, usage_ids
 from tests.pipelines.live.site import needs_prism
+from tests.servers.aws import REGION, aws_emulator
 from tests.servers.http import Answer, Receiver, always
 from warehouse.audit import audit
 
@@ -63,3 +66,25 @@ def test_what_cannot_be_delivered_waits_in_the_spool_and_is_sent_first(
     work(job_of(output, streams), segments[half:], tmp_path, half)
     check(output, batch, server)
     assert set(sent(server, "/")) == usage_ids(batch)
+
+
+def test_an_archive_has_a_file_for_each_hour_however_many_parts_its_cells_have(
+    feed: Path, batch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, segments = tmp_path / "output", messages(feed, 4)
+    with aws_emulator() as store:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        store.create_bucket("acme-iot-archive")
+        options = {"type": "s3", "bucket": "acme-iot-archive", "region": REGION, "rotate_interval": 900}
+        given = jobs.write_streams(
+            tmp_path / "streams.yaml", {"name": "archive", "content": "usage", "destination": options}
+        )
+        work(job_of(output, given, buckets=4), segments, tmp_path)
+        files = store.objects("acme-iot-archive", "archive/")
+        assert audit(output).ok, audit(output).lines
+    rows = [json.loads(line) for data in files.values() for line in gzip.decompress(data).splitlines()]
+    assert sorted(row["usage_id"] for row in rows) == sorted(usage_ids(batch))
+    listed = "ledger_files WHERE table_or_stream = 'usage' AND row_count > 0"
+    ((hours, parts),) = runs.ask(output, f"SELECT count(DISTINCT hour), count(*) FROM {listed}")
+    assert len(files) == hours < parts

@@ -21,14 +21,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
 from schemas.records import FEEDS
 from schemas.tables import DEAD_LETTERS, DEVICE_USAGE_HOURLY, TABLES, USAGE
 from transforms.dead_letters import dead_letter_batch
 from transforms.deliver import spool, storage
 from transforms.deliver.destination import Destination, Outcome, StreamDefinition
 from transforms.deliver.failures import Failure, FailureKind
+from transforms.deliver.joining import join
 from transforms.deliver.lanes import Destinations
 from transforms.deliver.parts import Part
 from transforms.deliver.registry import waits_of
@@ -292,43 +291,24 @@ class Courier:
         """Makes one part of those that the destination writes together, and returns the first parts of the lane, which
         are as many rows as it takes at once.
 
-        What is joined is in the spool and in the books before anything of it is sent, and is never joined again: so a
-        part is the same rows at every attempt at it, whoever is killed in between.
+        What is joined is in the spool and in the books before anything of it is sent.
         """
-        most = self._waits[stream.name].rows
-        groups: dict[tuple[str, str], list[tuple[_Waits, Part, pa.RecordBatch]]] = {}
-        taken = rows = 0
-        for waits in parts:
-            if taken and most is not None and rows + waits.rows > most:
-                break
-            place = destination.joins(waits.part)
-            if place is None:
-                return parts  # it takes each part by itself
-            if not _is_rest(waits.part):
-                part, batch = spool.take(self._run.output, waits.part)
-                groups.setdefault((place, part.table), []).append((waits, part, batch))
-            taken, rows = taken + 1, rows + waits.rows
+        found = join(
+            destination, [(waits.part, waits.rows) for waits in parts], self._waits[stream.name].rows, self._run.output
+        )
+        if found is None:
+            return parts
+        taken, groups = found
         joined = [waits for waits in parts[:taken] if _is_rest(waits.part)]
-        entries: list[Entry] = []
-        for group in groups.values():
-            first, part, _ = group[0]
-            own = replace(part, rest=part.rest + 1)
-            stored = spool.put(self._run.output, own, pa.concat_batches([batch for _, _, batch in group]))
-            count = sum(waits.rows for waits, _, _ in group)
-            for waits, _, _ in group:
-                path = spool.path_of(self._run.output, waits.part)
-                entries.append(Unlisted(storage.relative(self._run.output, path)))
-            name = f"{spool.DIRECTORY}/{part.stream}"
-            entries.append(FileEntry(name, part.hour, stored.path, count, stored.bytes, stored.checksum))
-            joined.append(_Waits(replace(first.part, rest=own.rest), first.since, count))
-        if not entries:
-            return joined
-        self._books.commit(Group(("deliver", 0, 0, 0), entries))
-        self._books.sync()
-        with self._changed:
-            for _ in range(taken):
-                lane.pop()
-            lane.put_back(joined)
+        joined += [_Waits(one.part, parts[one.first].since, one.row_count) for one in groups]
+        if groups:
+            entries = list(itertools.chain.from_iterable(one.entries for one in groups))
+            self._books.commit(Group(("deliver", 0, 0, 0), entries))
+            self._books.sync()
+            with self._changed:
+                for _ in range(taken):
+                    lane.pop()
+                lane.put_back(joined)
         return joined
 
     def _settle(self, part: Part, waits: _Waits, outcome: Outcome) -> _Waits | None:

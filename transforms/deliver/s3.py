@@ -32,8 +32,7 @@ class S3Destination(ArchiveDestination[S3Options]):
 
     A live job writes when entries have waited for ``rotate_interval``, or when ``flush_size`` of them wait in a lane,
     whichever comes first, and when it stops. What waits then of one hour is one file, with the name of its first pane,
-    unless ``prefix`` has ``{bucket}`` or ``{pane}``. On Dataflow, where workers share no disk, it is a file for each
-    pane.
+    unless ``prefix`` has ``{bucket}`` or ``{pane}``.
 
     Guarantee: exactly once. A file has the name of its hour, writer and pane, never of a clock: written again it is
     replaced with the same bytes, two writers never write the same file, and a run removes the files that it wrote

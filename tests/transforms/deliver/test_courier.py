@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import itertools
 import json
 import logging
@@ -21,10 +20,10 @@ from schemas.streams import Batch
 from tests.servers.http import Answer, Receiver, Request, receiver
 from tests.servers.processes import wait_until
 from tests.transforms.deliver.push.scripted import usage
+from tests.transforms.deliver.shelf import Shelf
 from tests.transforms.deliver.support import HOUR, Stream
 from transforms.deliver import courier as module
 from transforms.deliver import spool, storage
-from transforms.deliver.archive import ObjectStore, ObjectStoreError
 from transforms.deliver.courier import LONG, Courier, pause_after
 from transforms.deliver.destination import Waits
 from transforms.deliver.failures import Failure, FailureKind
@@ -167,29 +166,6 @@ def test_an_archive_waits_for_its_interval_or_until_a_file_is_full(tmp_path: Pat
     assert 90 < due((1, 500.0), (9_998, 0.0)) <= 100
     assert due((5_000, 1.0), (5_000, 0.0)) == 0
     assert due((1, 601.0)) <= 0
-
-
-class Shelf(ObjectStore):
-    """An object store in memory, which refuses while it is told to."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, list[int]] = {}
-        self.puts: list[str] = []
-        self.refuses = False
-
-    def put(self, url: str, data: bytes) -> None:
-        self.puts.append(url)
-        if self.refuses:
-            raise ObjectStoreError(Failure(FailureKind.TRANSIENT, "answers 503", "wait"))
-        self.objects[url] = [json.loads(line)["usage_id"] for line in gzip.decompress(data).splitlines()]
-
-    def named(self) -> dict[str, list[int]]:
-        """Ids of each object, by its hour and name."""
-        return {url.partition("/hh=")[2]: ids for url, ids in self.objects.items()}
-
-    def close(self) -> None: ...
-
-    check = get = remove = list_objects = None  # type: ignore[assignment]
 
 
 @pytest.fixture
