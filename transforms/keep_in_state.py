@@ -39,7 +39,7 @@ from transforms.gather_by_cell import KeyedBytes
 from transforms.keep.arrivals import Arrivals, count_ahead
 from transforms.keep.flush import with_pane
 from transforms.ledger.commit import listed_files
-from transforms.ledger.counts import Group, encode_group
+from transforms.ledger.counts import Group, OpenCells, encode_group
 from transforms.run import Live, Run
 from transforms.write_kept import CONSIGNMENTS, KeptPane, WriteKept, kept_panes
 
@@ -56,14 +56,15 @@ PANES = "panes"
 
 
 class _Standing(msgspec.Struct, array_like=True):
-    """How a cell stands: next number of what it writes, whether a flush is due, when it closes (microseconds), and how
-    many panes were written since it opened or its parts were merged.
+    """How a cell stands: next number of what it writes, whether a flush is due, when it closes (microseconds), how many
+    panes were written since it opened or its parts were merged, and whether the ledger was told that it is open.
     """
 
     next: int
     flushing: bool = False
     closing: int = 0
     parts: int = 0
+    told: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -105,7 +106,8 @@ class _Keep(beam.DoFn):
         seen = self._ids_of(number, token.read(), ids)
         batch = batch_of(claim, RECORD_SCHEMAS[cell.kind])
         count, keep = self._arrivals.new(cell, batch, seen)
-        yield encode_group(Group(("slice", *place_of(claim)), [count]))
+        opened = [] if standing.told else [OpenCells(count.feed, cell.hour, 1)]
+        yield encode_group(Group(("slice", *place_of(claim)), [count, *opened]))
         if keep.any():
             count_ahead(cell, batch, keep, arrived.micros)
             new = column_int64(batch.column(ID_COLUMN[cell.kind]))[keep]
@@ -117,7 +119,8 @@ class _Keep(beam.DoFn):
             if not standing.flushing:
                 standing.flushing = True
                 flush.set(time.time() + self._live.aggregate_every)
-        if keep.any() or not data:
+        if keep.any() or opened:
+            standing.told = True
             closing = self._closing(cell, arrived.micros)
             if not standing.closing:
                 close.set(Timestamp(micros=closing))
@@ -163,13 +166,17 @@ class _Keep(beam.DoFn):
         if flushed:
             standing.closing = max(standing.closing, later)
         elif standing.closing <= at.micros and standing.parts:
-            yield _pane(number, standing, [])  # only now: its parts have been published for long
+            # Only now: its parts have been published for long. A single one is forgotten, for what comes late.
+            yield _pane(number, standing, [])
             standing.closing = later if standing.parts > 1 else standing.closing
             standing.parts = 0
         if standing.closing > at.micros:
             close.set(Timestamp(micros=standing.closing))
             state.write(_encoder.encode(standing))
             return
+        if time.time() >= standing.closing / 1e6:  # else the job is drained before: its hour is not final
+            cell = Cell.of_number(number)
+            yield encode_group(Group(("close", number, standing.next, 0), [OpenCells(FEEDS[cell.kind], cell.hour, -1)]))
         for one in (ids, token, kept, state):
             one.clear()
         self._seen.pop(number, None)

@@ -21,10 +21,10 @@ from transforms.deliver import storage
 from transforms.deliver.warehouse import table_part_path
 from transforms.gather_by_cell import KeyedBytes
 from transforms.keep.arrivals import sends_at_once
-from transforms.ledger.balance import balance, committed, decode_entries, encode_entries, in_parts
+from transforms.ledger.balance import balance, committed, decode_entries, encode_entries, in_parts, with_final
 from transforms.ledger.commit import publish
 from transforms.ledger.counts import Entry, decode_group
-from transforms.run import Run
+from transforms.run import Live, Run
 
 _PIECE_BYTES = 1 << 20
 """Most bytes of a piece of entries in the state."""
@@ -70,8 +70,7 @@ class _Publish(beam.DoFn):
             end.set(GlobalWindow().max_timestamp())
         entries.add(element[1])
         if known != _DUE:
-            assert self._run.live is not None
-            publish_timer.set(time.time() + self._run.live.publish_every)
+            publish_timer.set(time.time() + self._live.publish_every)
             standing.write(_DUE)
 
     @on_timer(PUBLISH)
@@ -94,11 +93,17 @@ class _Publish(beam.DoFn):
         self._publish(entries, ended=True)
         standing.write(_DONE)
 
+    @property
+    def _live(self) -> Live:
+        assert self._run.live is not None
+        return self._run.live
+
     def _publish(self, bag: Any, ended: bool) -> None:
         run = self._run
         found = balance(entry for piece in bag.read() for entry in decode_entries(piece))
         in_flight = None if ended else self._in_flight(found.entries)
-        files = publish(run, self._facts, self._streams, found.entries, in_flight)
+        entries = with_final(found.entries, time.time(), self._live.close_after)
+        files = publish(run, self._facts, self._streams, entries, in_flight)
         listed = {file.path for file in files}
         # Spool files whose rows were delivered, and parts without rows of tables that have some since.
         empty = (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.options.pipeline_options import DebugOptions
 from apache_beam.runners.portability.prism_runner import PrismRunner
 from apache_beam.transforms.window import TimestampedValue
 
@@ -61,7 +62,10 @@ def work(job: Job, segments: Sequence[tuple[int, list[bytes]]], directory: Path,
       first: number of the first segment.
     """
     with Prism(find_prism(), directory / "prism.log") as prism:
-        pipeline = beam.Pipeline(runner=PrismRunner(), options=live_options(replace(job), prism.address))
+        options = live_options(replace(job), prism.address)
+        # Else Prism splits slow bundles, and works on one key in two at once: state is lost that Dataflow keeps.
+        options.view_as(DebugOptions).add_experiment("prism_disable_sdf_split")
+        pipeline = beam.Pipeline(runner=PrismRunner(), options=options)
         numbers = pipeline | "Numbers" >> beam.Create(range(len(segments)), reshuffle=False)
         blocks = numbers | "Take" >> beam.ParDo(_Take(segments, first)).with_output_types(Block)
         decoded = blocks | "DecodeRecords" >> DecodeRecords(job.run)

@@ -42,13 +42,20 @@ def test_a_job_after_a_drain_goes_on_where_that_one_ended(
     """Half, half, and everything once more: numbers of panes, ids and the ledger are those of the warehouse."""
     output, segments = tmp_path / "output", messages(feed, 2)
     half = len(segments) // 2
-    work(job_of(output, streams), segments[:half], tmp_path)
+    work(job_of(output, streams, close_after=1e9), segments[:half], tmp_path)
+    assert final(output) == {False}  # drained before their cells had closed
     work(job_of(output, streams), segments[half:], tmp_path, half)
+    assert final(output) == {True}
     check(output, batch, server)
     work(job_of(output, streams), segments, tmp_path, len(segments))
     assert runs.rows(output, "events", runs.LINEAGE) == runs.rows(batch, "events", runs.LINEAGE)
     assert max(sent(server, "/").values()) == 1
     assert audit(output).ok
+
+
+def final(output: Path) -> set[bool]:
+    """What the ledger says of the hours."""
+    return {found for (found,) in runs.ask(output, "SELECT DISTINCT final FROM ledger WHERE stage = 'cell'")}
 
 
 def test_what_cannot_be_delivered_waits_in_the_spool_and_is_sent_first(

@@ -15,6 +15,7 @@ from schemas.streams import Batch, Stream
 from tests.transforms.deliver.push.scripted import usage
 from tests.transforms.deliver.shelf import Shelf
 from tests.transforms.deliver.support import HOUR
+from tests.transforms.states import Bag, State
 from transforms import send_streams as module
 from transforms.deliver import spool
 from transforms.deliver.consignments import Consignment, encode, of_spooled
@@ -30,42 +31,6 @@ WRITER = "live"
 WEBHOOK = WebhookOptions.model_validate({"type": "webhook", "url": "https://receiver.example/hook"})
 ARCHIVE = S3Options(bucket="acme-iot", rotate_interval=600, flush_size=10_000)
 MAX_DELAY = 30.0
-
-
-class State:
-    """A state, or a timer, of one key, in memory."""
-
-    def __init__(self) -> None:
-        self.data: bytes | None = None
-        self.due: Any = None
-
-    def read(self) -> bytes | None:
-        return self.data
-
-    def write(self, data: bytes) -> None:
-        self.data = data
-
-    def set(self, due: Any) -> None:
-        self.due = due
-
-    def clear(self) -> None:
-        self.due = None
-
-
-class Bag:
-    """A bag of one key, in memory."""
-
-    def __init__(self) -> None:
-        self.items: list[bytes] = []
-
-    def read(self) -> list[bytes]:
-        return list(self.items)
-
-    def add(self, data: bytes) -> None:
-        self.items.append(data)
-
-    def clear(self) -> None:
-        self.items = []
 
 
 def due_after(output: Path, stream: Stream, *counts: int) -> float:

@@ -274,7 +274,7 @@ def _client(endpoint: str | None) -> Any:
     from google.pubsub_v1.services.publisher import PublisherClient
     from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
-    return _connected(PublisherClient, PublisherGrpcTransport, endpoint)
+    return connected(PublisherClient, PublisherGrpcTransport, endpoint)
 
 
 def _schema_client(endpoint: str | None) -> Any:
@@ -282,11 +282,20 @@ def _schema_client(endpoint: str | None) -> Any:
     from google.pubsub_v1.services.schema_service import SchemaServiceClient
     from google.pubsub_v1.services.schema_service.transports import SchemaServiceGrpcTransport
 
-    return _connected(SchemaServiceClient, SchemaServiceGrpcTransport, endpoint)
+    return connected(SchemaServiceClient, SchemaServiceGrpcTransport, endpoint)
 
 
-def _connected(client: Any, transport: Any, endpoint: str | None) -> Any:
-    """A client that connects again soon after a failure; of the emulator, where the environment names one."""
+def connected(client: Any, transport: Any, endpoint: str | None = None) -> Any:
+    """A client of Pub/Sub that connects again soon after a failure; of the emulator, where the environment names one.
+
+    Args:
+      client: a class of google-cloud-pubsub.
+      transport: the class of its transport by gRPC.
+      endpoint: host of the service; None: Google's.
+
+    Raises:
+      google.auth.exceptions.GoogleAuthError: there are no credentials.
+    """
     import grpc
     from google.api_core.client_options import ClientOptions
     from google.auth.credentials import AnonymousCredentials

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
 
-from schemas.records import FEEDS
+from schemas.records import FEEDS, HOUR
 from schemas.tables import INPUTS, LEDGER, TABLES
 from transforms.deliver import storage
 from transforms.deliver.parquet import read_parquet
@@ -18,6 +19,7 @@ from transforms.ledger.counts import (
     Entry,
     FileEntry,
     InputEntry,
+    OpenCells,
     StreamError,
     Unlisted,
     add_counts,
@@ -31,7 +33,7 @@ class Balance(NamedTuple):
     """Entries, summed.
 
     Attributes:
-      entries: counts, files, inputs, and why streams fail that have something waiting.
+      entries: counts, files, inputs, why streams fail that have something waiting, and how many cells are open.
       unlisted: files that count no more and whose entries have not come yet: steps tell of them on different ways.
       obsolete: relative paths of files that counted and do not count any more.
     """
@@ -48,6 +50,7 @@ def balance(entries: Iterable[Entry]) -> Balance:
     inputs: dict[tuple[str, str], InputEntry] = {}
     gone: dict[str, Unlisted] = {}
     errors: dict[str, StreamError] = {}
+    open_cells: Counter[tuple[str, int]] = Counter()
     for entry in entries:
         match entry:
             case Count():
@@ -61,6 +64,8 @@ def balance(entries: Iterable[Entry]) -> Balance:
                 gone[entry.path] = entry
             case StreamError():
                 errors[entry.stream] = entry
+            case OpenCells():
+                open_cells[entry.feed, entry.hour] += entry.cells
             case _:
                 raise TypeError(f"{type(entry).__name__} is for the books of a job on one machine")
     summed = add_counts(counts)
@@ -70,7 +75,8 @@ def balance(entries: Iterable[Entry]) -> Balance:
     obsolete = {path for path in gone if files.pop(path, None) is not None}
     failing = [error for name, error in errors.items() if waiting.get(name)]
     left = [one for path, one in gone.items() if path not in obsolete]
-    return Balance([*summed, *files.values(), *inputs.values(), *failing], left, sorted(obsolete))
+    still_open = [OpenCells(feed, hour, cells) for (feed, hour), cells in open_cells.items() if cells]
+    return Balance([*summed, *files.values(), *inputs.values(), *failing, *still_open], left, sorted(obsolete))
 
 
 def added(one: InputEntry, other: InputEntry) -> InputEntry:
@@ -81,6 +87,31 @@ def added(one: InputEntry, other: InputEntry) -> InputEntry:
         one.feed, one.file, one.records + other.records, one.dead_letters + other.dead_letters,
         min(firsts, default=None), max(lasts, default=None), one.bytes + other.bytes,
     )  # fmt: skip
+
+
+def with_final(entries: Sequence[Entry], now: float, close_after: float) -> list[Entry]:
+    """Entries whose counts of cells say whether their hour is final: its cells have closed, and all that they kept is
+    in parts. Of an hour without cells in the state, which an earlier job had, it is when its cells would have closed.
+
+    Args:
+      entries: summed entries.
+      now: seconds since 1970.
+      close_after: seconds after the end of an hour until its cells may close.
+    """
+    unfinished = {(entry.feed, entry.hour) for entry in entries if isinstance(entry, OpenCells)}
+    unfinished |= {(feed, hour) for feed, hours in in_parts(entries).items() for hour in hours}
+
+    def is_final(count: Count) -> bool:
+        if count.hour is None or (count.feed, count.hour) in unfinished:
+            return False
+        return now >= (count.hour + HOUR) / 1_000_000 + close_after
+
+    return [
+        msgspec.structs.replace(entry, final=is_final(entry))
+        if isinstance(entry, Count) and entry.stage == "cell"
+        else entry
+        for entry in entries
+    ]
 
 
 def in_parts(entries: Sequence[Entry]) -> dict[str, dict[int, int]]:
@@ -155,4 +186,4 @@ def decode_entries(data: bytes) -> list[Entry]:
     return _decoder.decode(data[1:])
 
 
-__all__ = ["Balance", "added", "balance", "committed", "decode_entries", "encode_entries", "in_parts"]
+__all__ = ["Balance", "added", "balance", "committed", "decode_entries", "encode_entries", "in_parts", "with_final"]

@@ -88,7 +88,15 @@ class Unlisted(msgspec.Struct, frozen=True, tag="unlisted"):
     path: str
 
 
-Entry = Count | FileEntry | InputEntry | StreamError | Kept | Flushed | Unlisted
+class OpenCells(msgspec.Struct, frozen=True, tag="open"):
+    """So many cells of an hour have opened, or, less than 0, closed, in the state of a runner."""
+
+    feed: str
+    hour: int
+    cells: int
+
+
+Entry = Count | FileEntry | InputEntry | StreamError | Kept | Flushed | Unlisted | OpenCells
 
 FEED = "feed"
 """Step of the groups that say how many parts a block has."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import queue
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import tenacity
 
 from transforms.deliver.failures import Failure, FailureKind, MissingExtraError
-from transforms.deliver.pubsub import of_call_error
+from transforms.deliver.pubsub import connected, of_call_error
 
 PULL_MESSAGES = 1_000
 """Messages of a pull at most (Pub/Sub: Quotas and limits, Resource limits); Google's emulator returns 100 at most."""
@@ -39,12 +38,6 @@ _NOTHING_CAME = 0.05
 _EMULATOR = "PUBSUB_EMULATOR_HOST"
 
 _BACK_OFF, _LONGEST_BACK_OFF = 0.25, 5.0
-_CHANNEL = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.initial_reconnect_backoff_ms", 500),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
-)
-"""Otherwise a channel waits up to two minutes before it connects again, and fails all requests until then."""
 
 _REMEDIES = {
     "NOT_FOUND": "create the subscription, or correct its name (projects/PROJECT/subscriptions/NAME)",
@@ -341,21 +334,11 @@ def _received(received: Any) -> Received:
 
 def _client(where: str) -> Any:
     """A client that connects again soon after a failure; of the emulator, where the environment names one."""
-    import grpc
-    from google.auth.credentials import AnonymousCredentials
     from google.auth.exceptions import GoogleAuthError
     from google.pubsub_v1.services.subscriber import SubscriberClient
     from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
-    emulator = os.environ.get(_EMULATOR)
-    if emulator:
-        channel = grpc.insecure_channel(emulator, _CHANNEL)
-        return SubscriberClient(transport=SubscriberGrpcTransport(channel=channel, credentials=AnonymousCredentials()))
-
-    def secure_channel(host: str, *, options: Sequence[tuple[str, int]], **others: Any) -> Any:
-        return SubscriberGrpcTransport.create_channel(host, options=[*options, *_CHANNEL], **others)
-
     try:
-        return SubscriberClient(transport=functools.partial(SubscriberGrpcTransport, channel=secure_channel))
+        return connected(SubscriberClient, SubscriberGrpcTransport)
     except GoogleAuthError as error:
         raise SubscriptionError(f"{where}: no credentials ({type(error).__name__}); {_CREDENTIALS}") from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import apache_beam as beam
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.io.filesystem import BeamIOError
@@ -14,17 +15,20 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.direct import clock as beam_clock
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 from apache_beam.testing import test_stream
+from apache_beam.utils.timestamp import Timestamp
 
 from pipelines.job import write_meta
 from tests.transforms.keep.slices import START, batch, line
+from tests.transforms.states import Bag, State
 from transforms import keep_in_state, publish_ledger
 from transforms.deliver import storage
 from transforms.gather.cells import Cell
 from transforms.gather.claims import Spill
 from transforms.gather_by_cell import KeyedBytes
 from transforms.keep_cells import KeepCells
+from transforms.ledger import commit
 from transforms.ledger.commit import listed_files
-from transforms.ledger.counts import FileEntry
+from transforms.ledger.counts import Count, FileEntry, OpenCells, decode_group
 from transforms.publish_ledger import PublishLedger
 from transforms.run import Live, Run
 
@@ -65,14 +69,19 @@ class Times:
         self.stream = self.stream.advance_watermark_to(self.watermark)
         return self
 
-    def slice(self, segment: int, ids: Sequence[int]) -> Times:
+    def slice(self, segment: int, ids: Sequence[int], cell: Cell = CELL) -> Times:
         """Records come, are flushed, and published."""
-        lines = [line(1, number, CELL.hour + number * 1_000_000) for number in ids]
+        lines = [line(1, number, cell.hour + number * 1_000_000) for number in ids]
         with Spill(None, segment, 0) as spill:
-            element = CELL.number, spill.deposit(batch(1, lines))
+            element = cell.number, spill.deposit(batch(1, lines))
         arrived = beam.window.TimestampedValue(element, self.watermark + 1)
         self.stream = self.stream.add_elements([arrived]).advance_processing_time(EVERY + 1)
         return self.published()
+
+    def hours_pass(self, hours: float) -> Times:
+        """So many hours pass by the clock, too."""
+        self.stream = self.stream.advance_processing_time(hours * 3600)
+        return self
 
     def published(self) -> Times:
         """Time passes until the ledger is published."""
@@ -97,6 +106,22 @@ def parts(run: Run, table: str) -> list[FileEntry]:
 def ids(run: Run) -> list[int]:
     rows = [pq.ParquetFile(storage.absolute(run.output, file.path)).read() for file in parts(run, "usage")]
     return sorted(number for part in rows for number in part.column("usage_id").to_pylist())
+
+
+@pytest.fixture
+def finals(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the cell's hour was final in each ledger that was published, once for each change."""
+    found: list[bool] = []
+    rows_of = commit.ledger_rows
+
+    def noted(run: Run, counts: Sequence[Count], published: int) -> pa.RecordBatch:
+        final = {count.final for count in counts if count.stage == "cell" and count.hour == CELL.hour}
+        if final and found[-1:] != list(final):
+            found.extend(final)
+        return rows_of(run, counts, published)
+
+    monkeypatch.setattr(commit, "ledger_rows", noted)
+    return found
 
 
 def stored(run: Run) -> set[str]:
@@ -170,3 +195,48 @@ def test_a_drain_loses_nothing(run: Run) -> None:
     Times().at(0.1).slice(0, [1]).slice(1, [2]).work(run)
     assert ids(run) == [1, 2]
     assert stored(run) >= {part.path for table in TABLES for part in parts(run, table)}
+
+
+def test_an_hour_is_final_while_its_cells_are_closed(run: Run, finals: list[bool]) -> None:
+    times = Times().at(0.1).slice(0, [1, 2]).at(0.2).slice(1, [3])
+    times.hours_pass(12).at(3.5).published()  # merged, and not closed yet
+    times.at(6.0).published()
+    times.slice(2, [4]).hours_pass(12).at(16).published().at(20).published().work(run)
+    assert finals == [False, True, False, True] and ids(run) == [1, 2, 3, 4]
+
+
+def test_duplicates_alone_open_a_closed_hour_until_they_are_told(run: Run, finals: list[bool]) -> None:
+    Times().at(0.1).slice(0, [1]).hours_pass(12).at(6).published().slice(1, [1]).at(12).published().work(run)
+    assert finals == [False, True, False, True] and ids(run) == [1]
+
+
+def test_a_drain_publishes_no_incomplete_hour_as_final(run: Run, finals: list[bool]) -> None:
+    Times().at(0.1).slice(0, [1]).slice(1, [2]).work(run)
+    assert finals == [False]
+    # The next job of this name says so once the hour's cells would have closed, without a record of it.
+    other = Cell(1, START + 12 * 3_600_000_000, 0)
+    Times().hours_pass(1).at(1.1).slice(2, [7], other).hours_pass(12).at(12).slice(3, [8], other).work(run)
+    assert finals == [False, True]
+
+
+def test_a_drain_does_not_end_an_hour_that_opened_again(run: Run, finals: list[bool]) -> None:
+    Times().at(0.1).slice(0, [1]).hours_pass(5.5).at(6).published().slice(1, [2]).work(run)
+    assert finals == [False, True, False]
+
+
+@pytest.mark.parametrize(("late", "told"), [(-1.0, []), (1.0, [-1])], ids=["a drain", "its time"])
+def test_only_a_cell_whose_time_has_come_is_told_to_be_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: float, told: list[int]
+) -> None:
+    run = Run(str(tmp_path), "w", spill=None, live=Live((), "/nowhere", close_after=CLOSE_AFTER))
+    closing = START + 12 * 3_600_000_000
+    ids, token, kept, state, flush, close = Bag(), State(), Bag(), State(), State(), State()
+    state.write(keep_in_state._encoder.encode(keep_in_state._Standing(1, False, closing, 0, True)))
+    keep = keep_in_state._Keep(run, [])
+    keep.setup()
+    monkeypatch.setattr(keep_in_state, "time", SimpleNamespace(time=lambda: closing / 1e6 + late))
+    output = list(keep.on_close(CELL.number, Timestamp(micros=closing), ids, token, kept, state, flush, close))
+    assert [entry for group in output for entry in decode_group(group).entries] == [
+        OpenCells("usage", CELL.hour, cells) for cells in told
+    ]
+    assert state.read() is None and close.due is None
