@@ -14,6 +14,7 @@ from transforms.bury_dead_letters import BuryDeadLetters
 from transforms.deliver.warehouse import write_table_part
 from transforms.gather.claims import batch_of, place_of
 from transforms.gather_by_cell import KeyedBytes
+from transforms.ledger import metrics
 from transforms.ledger.counts import FileEntry, Group, decode_group, encode_group
 from transforms.ledger.desk import desk_of
 from transforms.publish_ledger import PublishLedger
@@ -46,7 +47,9 @@ class _Commit(beam.DoFn):
         self._books = desk_of(self._run).books
 
     def process(self, element: bytes) -> None:
-        self._books.commit(decode_group(element))
+        group = decode_group(element)
+        self._books.commit(group)
+        metrics.count(group.entries)
 
     def finish_bundle(self) -> None:
         self._books.sync()

@@ -27,7 +27,7 @@ from transforms.gather.cells import Cell, column_int64
 from transforms.gather.claims import batch_of, place_of
 from transforms.gather_by_cell import KeyedBytes
 from transforms.keep import rows as kept_rows
-from transforms.keep.arrivals import Arrivals, count_ahead
+from transforms.keep.arrivals import Arrivals, count_ahead, note_lag
 from transforms.keep_in_state import KeepInState
 from transforms.ledger.counts import FileEntry, Group, encode_group
 from transforms.ledger.desk import OpenCell, desk_of
@@ -56,6 +56,7 @@ class _KeepCells(beam.DoFn):
         number, claim = element
         cell = Cell.of_number(number)
         batch = batch_of(claim, RECORD_SCHEMAS[cell.kind])
+        self._desk.note_lag(note_lag(batch))
         with self._opened(cell) as known:
             known.last = self._desk.clock()
             pane = self._desk.books.next_pane(number)

@@ -36,8 +36,9 @@ from transforms.deliver.spool import DIRECTORY
 from transforms.gather.cells import Cell, column_int64
 from transforms.gather.claims import Spill, batch_of, place_of
 from transforms.gather_by_cell import KeyedBytes
-from transforms.keep.arrivals import Arrivals, count_ahead
+from transforms.keep.arrivals import Arrivals, count_ahead, note_lag
 from transforms.keep.flush import with_pane
+from transforms.ledger import metrics
 from transforms.ledger.commit import listed_files
 from transforms.ledger.counts import Group, OpenCells, encode_group
 from transforms.run import Live, Run
@@ -57,7 +58,8 @@ PANES = "panes"
 
 class _Standing(msgspec.Struct, array_like=True):
     """How a cell stands: next number of what it writes, whether a flush is due, when it closes (microseconds), how many
-    panes were written since it opened or its parts were merged, and whether the ledger was told that it is open.
+    panes were written since it opened or its parts were merged, whether the ledger was told that it is open, and how
+    many ids it holds.
     """
 
     next: int
@@ -65,6 +67,7 @@ class _Standing(msgspec.Struct, array_like=True):
     closing: int = 0
     parts: int = 0
     told: bool = False
+    ids: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -106,6 +109,7 @@ class _Keep(beam.DoFn):
         seen = self._ids_of(number, token.read(), ids)
         batch = batch_of(claim, RECORD_SCHEMAS[cell.kind])
         count, keep = self._arrivals.new(cell, batch, seen)
+        note_lag(batch)
         opened = [] if standing.told else [OpenCells(count.feed, cell.hour, 1)]
         yield encode_group(Group(("slice", *place_of(claim)), [count, *opened]))
         if keep.any():
@@ -113,6 +117,8 @@ class _Keep(beam.DoFn):
             new = column_int64(batch.column(ID_COLUMN[cell.kind]))[keep]
             seen.add(new)
             ids.add(new.tobytes())
+            standing.ids += len(new)
+            metrics.count_ids(len(new))
             # Random, not a counter: two attempts could share a number with different ids.
             self._remember(number, os.urandom(8), seen, token)
             yield from self._take(cell, standing, self._arrivals.rows(cell, standing.next, batch, keep), kept)
@@ -177,6 +183,7 @@ class _Keep(beam.DoFn):
         if time.time() >= standing.closing / 1e6:  # else the job is drained before: its hour is not final
             cell = Cell.of_number(number)
             yield encode_group(Group(("close", number, standing.next, 0), [OpenCells(FEEDS[cell.kind], cell.hour, -1)]))
+        metrics.count_ids(-standing.ids)
         for one in (ids, token, kept, state):
             one.clear()
         self._seen.pop(number, None)
@@ -198,7 +205,8 @@ class _Keep(beam.DoFn):
         seen = SeenIds()
         seen.add(np.unique(known))
         self._remember(cell.number, os.urandom(8), seen, token)
-        return _Standing(_next_pane(self._run, cell))
+        metrics.count_ids(len(known))
+        return _Standing(_next_pane(self._run, cell), ids=len(known))
 
     def _remember(self, number: int, fresh: bytes, seen: SeenIds, token: Any) -> None:
         token.write(fresh)

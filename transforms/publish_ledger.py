@@ -21,6 +21,7 @@ from transforms.deliver import storage
 from transforms.deliver.warehouse import table_part_path
 from transforms.gather_by_cell import KeyedBytes
 from transforms.keep.arrivals import sends_at_once
+from transforms.ledger import metrics
 from transforms.ledger.balance import balance, committed, decode_entries, encode_entries, in_parts, with_final
 from transforms.ledger.commit import publish
 from transforms.ledger.counts import Entry, decode_group
@@ -37,7 +38,9 @@ class _Pack(beam.DoFn):
         self._entries: list[Entry] = []
 
     def process(self, element: bytes) -> None:
-        self._entries += decode_group(element).entries
+        entries = decode_group(element).entries
+        metrics.count(entries)
+        self._entries += entries
 
     def finish_bundle(self) -> Iterator[Any]:
         for piece in encode_entries(self._entries, _PIECE_BYTES) if self._entries else ():

@@ -9,7 +9,6 @@ reference stays in the state: it is tried again after a pause that grows, first 
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import time
 from collections.abc import Iterator, Sequence
@@ -18,55 +17,38 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import msgspec
-import pyarrow as pa
 from apache_beam.coders import BytesCoder
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.transforms.window import GlobalWindow
 
-from schemas.records import FEEDS
 from schemas.streams import Stream
-from schemas.tables import DEVICE_USAGE_HOURLY, TABLES, USAGE
-from transforms.dead_letters import dead_letter_batch
 from transforms.deliver import spool, storage
 from transforms.deliver.consignments import Consignment, decode, encode, of_spooled
 from transforms.deliver.courier import pause_after
-from transforms.deliver.destination import Destination, Outcome, Waits
-from transforms.deliver.failures import Failure, FailureKind
-from transforms.deliver.joining import join
-from transforms.deliver.lanes import Destinations
-from transforms.deliver.parts import Part
+from transforms.deliver.destination import Waits
+from transforms.deliver.dispatch import FULL, Dispatch, Item, Result
 from transforms.deliver.registry import waits_of
-from transforms.deliver.selection import Selection
-from transforms.gather.claims import Spill
 from transforms.gather_by_cell import KeyedBytes
-from transforms.keep.arrivals import file_entry
 from transforms.ledger.commit import listed_files
-from transforms.ledger.counts import Count, Entry, Group, StreamError, Unlisted, encode_group
+from transforms.ledger.counts import Group, StreamError, encode_group
 from transforms.run import Live, Run
 
 DEAD = "dead"
-
-SECONDS_AT_ONCE = 10.0
-"""Seconds after which a delivery tries nothing more: a worker serves many keys with few threads."""
-
-PARTS_AT_ONCE = 256
-"""Parts that are taken for one delivery: their rows fill several batches."""
-
-FULL = 1_000
-"""Records from which on a delivery is due where the stream does not say how large its batches are."""
 
 _NO_STREAM = Waits(None, 1 << 62)
 """What waits for a stream that the job does not define any more is not delivered, however much it is."""
 
 _TURN = 8
-"""Bytes in front of a consignment in the state: the order of arrival, which a bag does not keep."""
+"""Bytes in front of a consignment in the state: when it came (microseconds since 1970), and later than those before
+it: a bag keeps no order.
+"""
 
 
 class _Lane(msgspec.Struct, array_like=True):
     """How a key stands: next turn, rows that wait, when its timer is due (0: not set), failures in a row, paths that
     were read from the ledger when the key was touched first: these are known, should they come by themselves too;
-    whether the job is drained, and since when the first that is not joined waits (0: nothing does).
+    and whether the job is drained.
     """
 
     next: int = 0
@@ -75,27 +57,9 @@ class _Lane(msgspec.Struct, array_like=True):
     attempts: int = 0
     taken_up: list[str] = []
     ended: bool = False
-    since: float = 0.0
 
-
-_Item = tuple[bytes, Consignment]
-"""What waits for a key: its turn, and itself."""
 
 _encoder, _lanes = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(_Lane)
-
-
-@dataclass(slots=True)
-class _Result:
-    """What a delivery came to: entries of the ledger, dead letters, what is left, and why; from when on (seconds since
-    1970) it is due again, if nothing failed.
-    """
-
-    entries: list[Entry]
-    dead: list[bytes]
-    left: list[_Item]
-    failure: Failure | None = None
-    progress: bool = False
-    again: float = 0.0
 
 
 class _Send(beam.DoFn):
@@ -112,10 +76,10 @@ class _Send(beam.DoFn):
         self._waits = {stream.name: waits_of(stream) for stream in streams}
 
     def setup(self) -> None:
-        self._destinations = Destinations(self._streams)
+        self._dispatch = Dispatch(self._run, self._streams, self._waits)
 
     def teardown(self) -> None:
-        self._destinations.close()
+        self._dispatch.close()
 
     def process(
         self,
@@ -132,11 +96,10 @@ class _Send(beam.DoFn):
         else:
             lane = self._begin(one, waiting)
             end.set(GlobalWindow().max_timestamp())
-        path = self._path(one.part(self._run.writer))
+        path = storage.relative(self._run.output, spool.path_of(self._run.output, one.part(self._run.writer)))
         if one.claim is not None or path not in lane.taken_up:
             _add(waiting, lane, one)
         now = time.time()
-        lane.since = lane.since or now
         seconds, rows = self._waits.get(one.stream, _NO_STREAM)
         full = lane.rows >= (rows or FULL)
         if not lane.due:
@@ -179,7 +142,7 @@ class _Send(beam.DoFn):
         if lane.due:
             due.clear()
             lane.due = 0.0
-        results: list[_Result] = []
+        results: list[Result] = []
         while True:
             left, latest = self._deliver(waiting, lane)
             _replace(waiting, lane, left)
@@ -208,11 +171,11 @@ class _Send(beam.DoFn):
         return lane
 
     @staticmethod
-    def _due(lane: _Lane, result: _Result, now: float) -> float:
+    def _due(lane: _Lane, result: Result, now: float) -> float:
         """When what is left of a delivery is to be tried again."""
         return max(now, result.again) if result.failure is None else now + pause_after(lane.attempts, result.failure)
 
-    def _again(self, results: Sequence[_Result]) -> bool:
+    def _again(self, results: Sequence[Result]) -> bool:
         """Whether anything is left that is to be tried again, and not only once the job is changed."""
         return any(
             result.left and (stream := self._streams.get(result.left[0][1].stream)) is not None
@@ -220,130 +183,22 @@ class _Send(beam.DoFn):
             for result in results
         )  # fmt: skip
 
-    def _deliver(self, waiting: Any, lane: _Lane) -> tuple[list[_Item], list[_Result]]:
+    def _deliver(self, waiting: Any, lane: _Lane) -> tuple[list[Item], list[Result]]:
         """Delivers what waits for a key, in order; returns what is left, and what became of the rest."""
         items = sorted(((data[:_TURN], decode(data[_TURN:])) for data in waiting.read()), key=lambda item: item[0])
         # Two lanes share a key only where two hashes of 63 bits meet.
-        lanes: dict[tuple[str, int], list[_Item]] = {}
+        lanes: dict[tuple[str, int], list[Item]] = {}
         for item in items:
             lanes.setdefault((item[1].stream, item[1].shard), []).append(item)
-        results = [self._deliver_lane(name, lane, own) for (name, _), own in sorted(lanes.items())]
+        results = [self._dispatch.deliver(name, own) for (name, _), own in sorted(lanes.items())]
         if any(result.failure is not None for result in results):
             lane.attempts = 1 if any(result.progress for result in results) else lane.attempts + 1
         else:
             lane.attempts = 0
         return list(itertools.chain.from_iterable(result.left for result in results)), results
 
-    def _deliver_lane(self, name: str, lane: _Lane, items: Sequence[_Item]) -> _Result:
-        stream = self._streams.get(name)
-        result = _Result([], [], [])
-        if stream is None:
-            error = f"records wait for stream {name}, which the job does not define any more"
-            result.failure = Failure(FailureKind.MISCONFIGURED, error, f"define {name} again, and update the job")
-        if stream is None or stream.state == "paused":
-            result.left = [self._spooled(item, result) for item in items]
-            return result
-        destination = self._destinations.of(name)
-        if isinstance(destination, Failure):
-            result.failure = destination
-            result.left = [self._spooled(item, result) for item in items]
-            return result
-        now, rest = self._taken(stream, destination, lane, items, result)
-        self._push(stream, destination, now, result)
-        result.left += rest if result.failure is None else [self._spooled(item, result) for item in rest]
-        return result
-
-    def _taken(
-        self, stream: Stream, destination: Destination[Any], lane: _Lane, items: Sequence[_Item], result: _Result
-    ) -> tuple[Sequence[_Item], Sequence[_Item]]:
-        """What is delivered now, and what is not. Where the destination writes parts together, it is what was joined
-        before; else those that are next are joined, and nothing is delivered yet.
-        """
-        joined = [item for item in items if item[1].rest]
-        fresh = [item for item in items if not item[1].rest]
-        waiting = [(one.part(self._run.writer), one.row_count) for _, one in fresh[:PARTS_AT_ONCE]]
-        if not any(destination.joins(part) is not None for part, _ in waiting):
-            return items[:PARTS_AT_ONCE], items[PARTS_AT_ONCE:]
-        seconds, most = self._waits[stream.name]
-        if joined:
-            if len(joined) <= PARTS_AT_ONCE and sum(one.row_count for _, one in fresh) < (most or FULL):
-                result.again = lane.since + (self._live.max_delay if seconds is None else seconds)
-            return joined[:PARTS_AT_ONCE], [*joined[PARTS_AT_ONCE:], *fresh]
-        # All of it is in the spool: streams of such destinations do not send at once.
-        found = join(destination, waiting, most, self._run.output)
-        assert found is not None
-        taken, groups = found
-        lane.since = time.time() if taken < len(fresh) else 0.0
-        for one in groups:
-            turn, first = fresh[one.first]
-            joined.append((turn, first.spooled(one.part.rest, one.row_count)))
-            result.entries += one.entries
-        return [], [*joined, *fresh[taken:]]
-
-    def _push(self, stream: Stream, destination: Destination[Any], items: Sequence[_Item], result: _Result) -> None:
-        output, writer = self._run.output, self._run.writer
-        taken: dict[Part, tuple[_Item, pa.RecordBatch]] = {}
-
-        def parts() -> Iterator[tuple[Part, Selection]]:
-            for item in items:
-                part, rows = item[1].rows(output, writer)
-                taken[part] = item, rows
-                yield part, Selection(rows)
-
-        until = time.monotonic() + SECONDS_AT_ONCE
-        for part, outcome in destination.deliver_lane(parts(), stream, output, until):
-            item, rows = taken.pop(part)
-            self._settle(part, item, rows, outcome, result)
-
-    def _settle(self, part: Part, item: _Item, rows: pa.RecordBatch, outcome: Outcome, result: _Result) -> None:
-        """Notes what became of a part."""
-        settled = outcome.delivered + len(outcome.dead_letters)
-        result.progress |= settled > 0
-        result.failure = result.failure or outcome.failure
-        if settled:
-            kind = 1 if part.table in (USAGE.name, DEVICE_USAGE_HOURLY.name) else 0
-            result.entries.append(
-                Count(
-                    stage="stream", feed=FEEDS[kind], stream=part.stream, hour=part.hour, pane=0,
-                    unit=TABLES[part.table].unit, delivered=outcome.delivered,
-                    dead_lettered=len(outcome.dead_letters), pending=-settled,
-                )
-            )  # fmt: skip
-            result.entries += [file_entry(f"streams/{part.stream}", part.hour, file) for file in outcome.files]
-        if outcome.dead_letters:
-            letters = dead_letter_batch(outcome.dead_letters, self._run.writer, self._run.dead)
-            result.dead += Spill(None, 0, 0).deposit_pieces(letters)
-        in_spool = item[1].claim is None
-        if outcome.failure is None:
-            if in_spool:
-                result.entries.append(Unlisted(self._path(part)))
-        elif in_spool and not settled:
-            result.left.append(item)
-        else:
-            rest = rows if outcome.rest is None else outcome.rest
-            left = dataclasses.replace(part, rest=part.rest + in_spool)
-            if in_spool:
-                result.entries.append(Unlisted(self._path(part)))
-            result.left.append((item[0], self._put(left, item[1], rest, result)))
-
-    def _spooled(self, item: _Item, result: _Result) -> _Item:
-        """What waits, waiting in the spool."""
-        turn, one = item
-        if one.claim is None:
-            return item
-        part, rows = one.rows(self._run.output, self._run.writer)
-        return turn, self._put(part, one, rows, result)
-
-    def _put(self, part: Part, one: Consignment, rows: pa.RecordBatch, result: _Result) -> Consignment:
-        stored = spool.put(self._run.output, part, rows)
-        result.entries.append(file_entry(f"{spool.DIRECTORY}/{part.stream}", part.hour, stored))
-        return one.spooled(part.rest, rows.num_rows)
-
-    def _path(self, part: Part) -> str:
-        return storage.relative(self._run.output, spool.path_of(self._run.output, part))
-
     @staticmethod
-    def _reported(result: _Result) -> Iterator[object]:
+    def _reported(result: Result) -> Iterator[object]:
         entries = list(result.entries)
         if result.failure is not None and result.left:
             entries.append(StreamError(result.left[0][1].stream, result.failure.error, result.failure.remedy))
@@ -354,12 +209,13 @@ class _Send(beam.DoFn):
 
 
 def _add(waiting: Any, lane: _Lane, one: Consignment) -> None:
-    waiting.add(lane.next.to_bytes(_TURN) + encode(one))
-    lane.next += 1
+    turn = max(lane.next, int(time.time() * 1e6))
+    waiting.add(turn.to_bytes(_TURN) + encode(one))
+    lane.next = turn + 1
     lane.rows += one.row_count
 
 
-def _replace(waiting: Any, lane: _Lane, left: Sequence[_Item]) -> None:
+def _replace(waiting: Any, lane: _Lane, left: Sequence[Item]) -> None:
     waiting.clear()
     for turn, one in left:
         waiting.add(turn + encode(one))

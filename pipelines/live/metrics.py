@@ -32,6 +32,7 @@ class _Collector(Collector):
             ("journal_bytes", "Bytes of these entries, unpacked", status.segment_bytes),
             ("cells", "Cells with rows that are in no part yet", status.cells),
             ("ids", "Ids held, to know duplicates by", status.ids),
+            ("lag_seconds", "From a message's publication until its records are kept", status.lag),
             ("source_failures", "Subscriptions that cannot be read at present", len(status.source)),
             ("updated_seconds", "When these were measured, seconds since 1970", status.updated),
         ):

@@ -21,7 +21,7 @@ FILE = "status.json"
 """Name of the file in the directory of the live job."""
 
 RATE_SECONDS = 10.0
-"""Span over which rates are measured."""
+"""Span over which rates are measured, and after which a lag is one no more."""
 
 SLOW_SECONDS = 5.0
 """Seconds above the longest delay from which on a stream whose records wait is pending."""
@@ -74,6 +74,7 @@ class Status(msgspec.Struct, frozen=True):
       segment_bytes: their bytes, unpacked.
       cells: cells with rows that are in no part yet.
       ids: ids held, to know duplicates by.
+      lag: seconds from a message's publication until its records are kept; 0 where none has come for a while.
       source: by subscription, what is wrong with it at present.
       streams: the streams in the order of their file.
     """
@@ -94,6 +95,7 @@ class Status(msgspec.Struct, frozen=True):
     ids: int
     source: dict[str, str]
     streams: list[StreamStatus]
+    lag: float = 0.0
 
 
 class _Sums(NamedTuple):
@@ -126,6 +128,7 @@ class Meter:
         streams = self._streams(counts)
         rates = self._rates(received, {stream.name: stream.delivered + stream.dead_letters for stream in streams})
         segments, segment_bytes = place.journal.unfinished
+        lag, since = place.desk.lag
         return Status(
             writer=place.run.writer, process=os.getpid(),
             state=state or (DRAINING if place.desk.draining else RUNNING), started=self._started, updated=time.time(),
@@ -135,6 +138,7 @@ class Meter:
             ids=sum(list(place.desk.ids.values())),
             source={name: one.failure for name, one in list(place.desk.subscribers.items()) if one.failure is not None},
             streams=[msgspec.structs.replace(stream, rate=rates[1][stream.name]) for stream in streams],
+            lag=round(lag, 3) if time.monotonic() < since + RATE_SECONDS else 0.0,
         )  # fmt: skip
 
     def write(self, status: Status) -> None:

@@ -55,8 +55,9 @@ def line(status: Status) -> str:
     waiting = sum(stream.pending for stream in status.streams)
     return (
         f"{status.state} {_span(status.updated - status.started)}: in {status.rate_in:,.0f}/s, out "
-        f"{status.rate_out:,.0f}/s, {status.received:,} received, {status.duplicates:,} duplicates, "
-        f"{status.dead_letters:,} dead letters, {waiting:,} pending, {status.segments:,} segments"
+        f"{status.rate_out:,.0f}/s, lag {status.lag:,.1f} s, {status.received:,} received, "
+        f"{status.duplicates:,} duplicates, {status.dead_letters:,} dead letters, "
+        f"{waiting:,} pending, {status.segments:,} segments"
         + (f"; failing: {', '.join(failing)}" if failing else "")
         + (f"; source: {'; '.join(status.source.values())}" if status.source else "")
     )
@@ -68,6 +69,7 @@ def picture(status: Status) -> RenderableType:
         Text.assemble(
             (status.writer, "bold"), f"  {status.state} for {_span(status.updated - status.started)}   in ",
             (f"{status.rate_in:,.0f}/s", "bold"), "   out ", (f"{status.rate_out:,.0f}/s", "bold"),
+            "   lag ", (f"{status.lag:,.1f} s", "bold"),
         ),
         Text(
             f"{status.received:,} received   {status.duplicates:,} duplicates   {status.dead_letters:,} dead letters   "

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
-from apache_beam.metrics import Metrics
 
 from schemas.records import EVENTS_FEED, FEEDS, HOUR, ID_COLUMN
 from schemas.streams import Stream
@@ -22,6 +22,7 @@ from transforms.deliver.selection import Selection
 from transforms.deliver.storage import StoredFile
 from transforms.gather.cells import Cell, column_int64, record_times
 from transforms.keep import rows as kept_rows
+from transforms.ledger import metrics
 from transforms.ledger.counts import Count, Entry, FileEntry, Kept
 from transforms.route.router import Router
 from transforms.run import Run
@@ -43,8 +44,17 @@ def count_ahead(cell: Cell, batch: pa.RecordBatch, keep: np.ndarray, now: int) -
     if cell.hour + HOUR <= latest:
         return 0
     ahead = int((record_times(batch, cell.kind)[keep] > latest).sum())
-    Metrics.counter("cells", "records_ahead").inc(ahead)
+    metrics.count_ahead(ahead)
     return ahead
+
+
+def note_lag(batch: pa.RecordBatch) -> float:
+    """Seconds since the first message of a slice was published: how far behind its subscription the job is. It is a
+    metric, too.
+    """
+    lag = time.time() - int(column_int64(batch.column("ingest_time")).min()) / 1e6
+    metrics.observe_lag(lag)
+    return lag
 
 
 def sends_at_once(stream: Stream) -> bool:

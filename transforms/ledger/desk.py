@@ -50,6 +50,7 @@ class Desk:
       draining: whether the job is about to stop: who launched it flushes what is left then.
       ahead: records that were kept though their time lay more than an hour ahead.
       clock: seconds since 1970.
+      lag: how far behind its subscription the job was last (seconds), and since when (monotonic).
     """
 
     def __init__(self, books: Books, journal: Journal | None = None, clock: Callable[[], float] = time.time):
@@ -59,6 +60,7 @@ class Desk:
         self.received = time.monotonic()
         self.cells: dict[int, OpenCell] = {}
         self.ahead = 0
+        self.lag = 0.0, float("-inf")
         self.draining = False
         self._lock = threading.Lock()
 
@@ -83,6 +85,10 @@ class Desk:
         """Counts records whose time lies more than an hour ahead."""
         with self._lock:
             self.ahead += records
+
+    def note_lag(self, seconds: float) -> None:
+        """Keeps how far behind its subscription the job is, at this moment."""
+        self.lag = seconds, time.monotonic()
 
     def subscriber(self, subscription: str) -> Subscriber:
         """Who reads a subscription, from the first time on that this is asked.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+import re
 import time
 import urllib.request
 from collections import deque
@@ -35,7 +36,7 @@ def status(state: str = "running", **changes: Any) -> Status:
         StreamStatus("warnings", "Error", "answers 503; see that it is up", 10, 1, 20, 7, 3.5, 0.0),
         StreamStatus("archive", "Running", None, 1_234, 0, 0, 0, None, 12.5),
     ]
-    whole = Status("live", 4_711, state, 0.0, 75.0, 5_000, 3, 40, 250.0, 12.5, 2, 4_096, 3, 4_900, {}, streams)
+    whole = Status("live", 4_711, state, 0.0, 75.0, 5_000, 3, 40, 250.0, 12.5, 2, 4_096, 3, 4_900, {}, streams, 0.4)
     return msgspec.structs.replace(whole, **changes)
 
 
@@ -51,7 +52,7 @@ class Place:
         names = {"warnings": "running", "held": "paused"}
         self.job = SimpleNamespace(streams=[Stream(name, state=state) for name, state in names.items()])
         self.journal = SimpleNamespace(unfinished=(2, 4_096))
-        self.desk = SimpleNamespace(draining=False, ids={1: 100, 2: 50}, subscribers={})
+        self.desk = SimpleNamespace(draining=False, ids={1: 100, 2: 50}, subscribers={}, lag=(0.25, 99.0))
         self.courier = SimpleNamespace(standing=lambda: self.standing, oldest=lambda: self.oldest)
 
     @property
@@ -78,6 +79,7 @@ def test_a_meter_measures_sums_rates_and_states(tmp_path: Path, monkeypatch: pyt
     found = meter.read()
     assert (found.received, found.dead_letters, found.duplicates) == (500, 10, 40)
     assert (found.rate_in, found.rate_out) == (100.0, 20.2)
+    assert found.lag == 0.25
     assert (found.ids, found.segments, found.segment_bytes, found.cells) == (150, 2, 4_096, 1)
     assert [(stream.name, stream.state, stream.pending) for stream in found.streams] == [
         ("warnings", "Running", 49), ("held", "Paused", 450),
@@ -85,6 +87,7 @@ def test_a_meter_measures_sums_rates_and_states(tmp_path: Path, monkeypatch: pyt
     for clock[0] in (110.0, 115.0, 120.0):
         found = meter.read()
     assert found.rate_in == 0, "of the last ten seconds"
+    assert found.lag == 0, "nothing has come since"
     assert len(_past(meter)) < 5
 
 
@@ -130,7 +133,7 @@ def test_the_command_of_a_job_that_runs(tmp_path: Path, capsys: pytest.CaptureFi
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert main(["status", str(tmp_path)]) == 3, "a stream is in error"
     shown = capsys.readouterr().out
-    assert ": in 250/s, out 12/s, 5,000 received, 40 duplicates" in shown
+    assert ": in 250/s, out 12/s, lag 0.4 s, 5,000 received, 40 duplicates" in shown
     assert "failing: warnings" in shown and "4,900 ids held" in shown and "did not end" not in shown
     (warnings,) = [text for text in shown.splitlines() if text.startswith("warnings")]
     assert warnings.split(maxsplit=7) == [
@@ -176,6 +179,7 @@ def test_the_view_fits_80_columns() -> None:
         "archive",
         "1,234",
         "250/s",
+        "lag 0.4 s",
         "4,900 ids",
         "2 segments",
         "answers 503",
@@ -223,9 +227,14 @@ def test_metrics() -> None:
     for wanted in (
         "data_streamer_received_total 5000.0",
         "data_streamer_ids 4900.0",
+        "data_streamer_lag_seconds 0.4",
         'data_streamer_delivered_total{stream="archive"} 1234.0',
         'data_streamer_oldest_seconds{stream="warnings"} 3.5',
         'data_streamer_state{state="Error",stream="warnings"} 1.0',
         'data_streamer_state{state="Running",stream="warnings"} 0.0',
     ):
         assert wanted in lines, "\n".join(lines)
+    named = {re.split(r"[{ ]", text)[0].removeprefix("data_streamer_") for text in lines if text[0] != "#"}
+    text = (Path(__file__).parents[3] / "docs" / "watching.md").read_text().partition("## Prometheus")[2]
+    rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    assert named == {name for row in rows for name in re.findall(r"`(\w+)`", row)}, "docs/watching.md"

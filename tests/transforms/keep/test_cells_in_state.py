@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ from transforms.gather.cells import Cell
 from transforms.gather.claims import Spill
 from transforms.gather_by_cell import KeyedBytes
 from transforms.keep_cells import KeepCells
-from transforms.ledger import commit
+from transforms.ledger import commit, metrics
 from transforms.ledger.commit import listed_files
 from transforms.ledger.counts import Count, FileEntry, OpenCells, decode_group
 from transforms.publish_ledger import PublishLedger
@@ -222,6 +223,35 @@ def test_a_drain_publishes_no_incomplete_hour_as_final(run: Run, finals: list[bo
 def test_a_drain_does_not_end_an_hour_that_opened_again(run: Run, finals: list[bool]) -> None:
     Times().at(0.1).slice(0, [1]).hours_pass(5.5).at(6).published().slice(1, [2]).work(run)
     assert finals == [False, True, False]
+
+
+class Metrics:
+    """Sums of counters, and values of distributions. The runner of test streams forgets those of some bundles."""
+
+    def __init__(self) -> None:
+        self.sums: Counter[str] = Counter()
+        self.values: dict[str, list[int]] = {}
+
+    def counter(self, namespace: str, name: str) -> SimpleNamespace:
+        return SimpleNamespace(inc=lambda change: self.sums.update({f"{namespace} {name}": change}))
+
+    def distribution(self, namespace: str, name: str) -> SimpleNamespace:
+        return SimpleNamespace(update=self.values.setdefault(f"{namespace} {name}", []).append)
+
+
+def test_metrics_say_what_came_and_what_the_state_holds(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Metrics()
+    monkeypatch.setattr(metrics, "Metrics", found)
+    Times().at(0.1).slice(0, [1, 2]).at(0.2).slice(1, [2, 3]).hours_pass(12).at(12).published().work(run)
+    assert found.sums == {
+        "cells usage.kept": 3,
+        "cells usage.duplicates": 1,
+        "cells open_cells": 0,
+        "cells open_ids": 0,
+    }
+    assert len(found.values.pop("cells lag_ms")) == 2 and not found.values
+    Times().at(0.1).slice(2, [3, 4, 5]).work(run)  # two of them are new; a drain clears the state, too
+    assert found.sums["cells usage.kept"] == 5 and found.sums["cells open_ids"] == 0
 
 
 @pytest.mark.parametrize(("late", "told"), [(-1.0, []), (1.0, [-1])], ids=["a drain", "its time"])

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,10 +15,10 @@ from tests.transforms.keep.slices import START, USAGE, batch, line, run_in, slic
 from transforms import keep_cells
 from transforms.gather.cells import Cell
 from transforms.gather.claims import Spill
-from transforms.keep import arrivals
 from transforms.keep.closing import QUIET, closes_at
 from transforms.keep.upkeep import Upkeep
 from transforms.keep_cells import _KeepCells
+from transforms.ledger import metrics
 from transforms.ledger.books import Books
 from transforms.ledger.commit import commit
 from transforms.ledger.counts import Count, decode_group
@@ -233,7 +232,7 @@ def test_slices_that_come_while_a_cell_is_flushed_do_not_wait_and_are_flushed_ne
 
 def test_records_more_than_an_hour_ahead_are_kept_and_counted_apart(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     metric: list[int] = []
-    monkeypatch.setattr(arrivals.Metrics, "counter", lambda *name: SimpleNamespace(inc=metric.append))
+    monkeypatch.setattr(metrics, "count_ahead", metric.append)
     worker = Worker(run, now=START / 1_000_000 - 1800)
     lines = [line(1, number, START + minute * 60_000_000) for number, minute in enumerate((0, 29, 30, 31, 59))]
     with Spill(None, 1, 0) as spill:
