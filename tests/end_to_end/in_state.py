@@ -52,8 +52,8 @@ class _Take(beam.DoFn):
         yield TimestampedValue(Block(plan, 0, numbered(raw, plan)), (_TIME + element) / 1e6)
 
 
-def work(job: Job, segments: Sequence[tuple[int, list[bytes]]], directory: Path, first: int = 0) -> None:
-    """Runs the job over segments, and drains it.
+def work(job: Job, segments: Sequence[tuple[int, list[bytes]]], directory: Path, first: int = 0) -> dict[str, int]:
+    """Runs the job over segments, and drains it; returns Beam's counters of it.
 
     Args:
       job: the job.
@@ -71,4 +71,7 @@ def work(job: Job, segments: Sequence[tuple[int, list[bytes]]], directory: Path,
         decoded = blocks | "DecodeRecords" >> DecodeRecords(job.run)
         kept = decoded.slices | "KeepCells" >> KeepCells(job.run, job.streams)
         _ = (decoded.entries, decoded.dead, kept) | "KeepBooks" >> KeepBooks(job.run, job.stream_facts, job.streams)
-        pipeline.run().wait_until_finish()
+        result = pipeline.run()
+        result.wait_until_finish()
+        found = result.metrics().query()["counters"]
+    return {f"{metric.key.metric.namespace} {metric.key.metric.name}": metric.committed for metric in found}

@@ -31,8 +31,11 @@ def test_any_order_gives_what_the_batch_run_gives(
     feed: Path, batch: Path, tmp_path: Path, server: Receiver, streams: Path
 ) -> None:
     job = job_of(tmp_path / "output", streams)
-    work(job, messages(feed, 1), tmp_path)
+    counters = work(job, messages(feed, 1), tmp_path)
     check(tmp_path / "output", batch, server)
+    records = len(usage_ids(batch))
+    assert counters["cells usage.kept"] == counters["streams hook.delivered"] == records
+    assert counters["streams hook.pending"] == 0 == counters["cells open_ids"]
     assert max(sent(server, "/sums").values()) == 1
 
 
