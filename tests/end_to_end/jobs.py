@@ -36,11 +36,17 @@ def start(*arguments: str | Path) -> Done:
 
 def run(
     output: Path, *options: str, events: str | Path | None = None, usage: str | Path | None = None,
-    streams: Path | None = None, code: int = 0,
+    streams: Path | None = None, code: int = 0, report: bool = False,
 ) -> str:  # fmt: skip
-    """Runs the job over these feeds and returns what it printed; it must end with ``code``."""
+    """Runs the job over these feeds and returns what it printed; it must end with ``code``. Views and report, a third
+    of a small run, are made where they are asked for.
+    """
     given = {"events": events, "usage": usage, "streams": streams, "output": output}
-    done = start(*(f"--{name}={value}" for name, value in given.items() if value is not None), *options)
+    done = start(
+        *(f"--{name}={value}" for name, value in given.items() if value is not None),
+        *options,
+        *([] if report else ["--no_report"]),
+    )
     assert done.code == code, f"exit code {done.code}, expected {code}\n{done.text}"
     return done.text
 

@@ -15,7 +15,7 @@ from warehouse.audit import audit
 def feeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two days of a feed without conflicts: which copy of a conflict stays depends on what is committed first."""
     directory = tmp_path_factory.mktemp("feeds")
-    runs.feed(directory, devices=60, days=2, seed=5, duplicates=0.05, late=0.1, shuffled=0.5)
+    runs.feed(directory, devices=30, days=2, seed=5, duplicates=0.05, late=0.1, shuffled=0.5)
     return directory
 
 

@@ -27,7 +27,7 @@ def emulator() -> Iterator[BigQuery]:
 @pytest.fixture(scope="module")
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("feed")
-    runs.feed(directory, seed=7, devices=20, days=2)
+    runs.feed(directory, seed=7, devices=8, days=2)
     return directory
 
 

@@ -18,7 +18,7 @@ from transforms.gather import claims
 def feeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("feeds")
     runs.feed(
-        directory, devices=40, days=1, seed=3, duplicates=0.05, conflicts=0.02, malformed=0.02, late=0.1, shuffled=0.5
+        directory, devices=20, days=1, seed=3, duplicates=0.05, conflicts=0.02, malformed=0.02, late=0.1, shuffled=0.5
     )
     return directory
 

@@ -37,7 +37,7 @@ def batch(site: Site, lines: dict[str, list[bytes]], output: Path, feed_name: st
     """A batch run over these records in files of this name: another name makes another writer."""
     for feed in FEEDS:
         (site.directory / f"{feed_name}-{feed}.ndjson").write_bytes(b"\n".join(lines[feed]) + b"\n")
-    command = runs.command(f"{site.directory}/{feed_name}-{{feed}}.ndjson", output, "--no_report", streams=site.streams)
+    command = runs.command(f"{site.directory}/{feed_name}-{{feed}}.ndjson", output, streams=site.streams)
     return subprocess.run(command, cwd=runs.REPOSITORY, capture_output=True, text=True, timeout=300)
 
 

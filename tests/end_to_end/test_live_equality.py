@@ -35,7 +35,7 @@ class Both(Site):
         output = self.directory / "batch"
         for feed in FEEDS:
             (self.directory / f"{feed}.ndjson").write_bytes(b"\n".join(lines[feed]) + b"\n")
-        runs.run(f"{self.directory}/{{feed}}.ndjson", output, "--no_report", streams=self.batch_streams)
+        runs.run(f"{self.directory}/{{feed}}.ndjson", output, streams=self.batch_streams)
         return output
 
 

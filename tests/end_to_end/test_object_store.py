@@ -101,7 +101,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     directory = tmp_path_factory.mktemp("feed")
     runs.feed(
-        directory, devices=40, days=2, seed=5, duplicates=0.05, conflicts=0.02, malformed=0.02, late=0.1, shuffled=0.5
+        directory, devices=20, days=2, seed=5, duplicates=0.05, conflicts=0.02, malformed=0.02, late=0.1, shuffled=0.5
     )
     for path in directory.glob("*/*/*"):
         if path.name.startswith("rest"):  # arrays over many lines

@@ -76,7 +76,7 @@ def test_stopped_by_ctrl_c_it_has_kept_what_a_batch_run_keeps(tmp_path: Path, ho
 
 @pytest.mark.parametrize("victim", ["worker", "Prism"])
 def test_killed_and_started_again_it_has_kept_what_a_batch_run_keeps(site: Site, hook: Receiver, victim: str) -> None:
-    lines = site.simulate(devices=60, seed=4, duplicates=0.05, malformed=0.02)
+    lines = site.simulate(devices=25, seed=4, duplicates=0.05, malformed=0.02)
     batch = site.batch(lines)
     job = site.job().started()
     for feed, records in lines.items():
