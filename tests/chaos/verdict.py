@@ -56,7 +56,7 @@ def _batch(story: Story) -> Path:
     output = story.directory / "batch"
     for feed, lines in story.traffic.lines.items():
         (story.directory / f"{feed}.ndjson").write_bytes(b"\n".join(lines) + b"\n")
-    runs.run(f"{story.directory}/{{feed}}.ndjson", output, "--no_report", streams=None)
+    runs.run(f"{story.directory}/{{feed}}.ndjson", output, streams=None)
     return output
 
 

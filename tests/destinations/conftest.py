@@ -11,9 +11,11 @@ from tests.destinations.site import Site
 from tests.end_to_end import runs
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def benches() -> Iterator[Benches]:
-    """The benches; each server is started once."""
+    """The benches; each server is started once, and stopped behind the last of these tests: what waits takes time of
+    the processor, too.
+    """
     opened = Benches()
     yield opened
     opened.close()

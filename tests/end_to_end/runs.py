@@ -1,4 +1,4 @@
-"""Run the job in a process of its own, and read back what it wrote."""
+"""Run the job, in this process or in one of its own, and read back what it wrote."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 
 from simulator import SimulationOptions, simulate
+from tests.end_to_end import jobs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STREAMS = REPOSITORY / "examples" / "streams.yaml"
@@ -38,10 +39,21 @@ def command(feeds: str, output: Path, *options: str, streams: Path | None = STRE
     return [sys.executable, "-m", "pipelines.data_streamer", *arguments, f"--output={output}", "--no_report", *options]
 
 
-def run(feeds: str, output: Path, *options: str, streams: Path | None = STREAMS, code: int = 0) -> str:
-    """Runs the job and returns what it printed."""
+def run(
+    feeds: str, output: Path, *options: str, streams: Path | None = STREAMS, code: int = 0, apart: bool = False
+) -> str:  # fmt: skip
+    """Runs the job and returns what it printed.
+
+    Args:
+      apart: in a process of its own, whose start costs seconds.
+    """
+    arguments = command(feeds, output, *options, streams=streams)
+    if not apart:
+        ended = jobs.start(*arguments[3:])
+        assert ended.code == code, f"exit code {ended.code}, expected {code}\n{ended.text}"
+        return ended.text
     done = subprocess.run(
-        command(feeds, output, *options, streams=streams),
+        arguments,
         cwd=REPOSITORY, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )  # fmt: skip
     assert done.returncode == code, f"exit code {done.returncode}, expected {code}\n{done.stdout}\n{done.stderr}"

@@ -33,7 +33,7 @@ def once(feeds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=["every bundle three times", "two processes"],
 )
 def test_same_rows_and_files(feeds: Path, once: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
-    runs.run(f"{feeds}/{{feed}}/*/*", tmp_path / "output", *options)
+    runs.run(f"{feeds}/{{feed}}/*/*", tmp_path / "output", *options, apart=True)
     assert runs.state(tmp_path / "output") == runs.state(once)
     assert runs.stream_bytes(tmp_path / "output") == runs.stream_bytes(once)
 

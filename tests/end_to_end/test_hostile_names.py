@@ -71,7 +71,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
     )  # fmt: skip
     jobs.run(
-        directory / "<b> & more, {x}", code=3, streams=streams,
+        directory / "<b> & more, {x}", code=3, streams=streams, report=True,
         events=jobs.write_lines(directory / "feed.ndjson", [*events, b"<script>alert(6)</script>"]),
         usage=jobs.write_lines(directory / "usage.ndjson", _records("usage", "emnify-docs-05-data")),
     )  # fmt: skip

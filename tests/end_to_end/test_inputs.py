@@ -271,7 +271,7 @@ def test_text_in_csv_is_exact(done: tuple[Path, dict[str, tuple[str, Case]]]) ->
 
 def test_a_feed_with_nothing_in_it(tmp_path: Path) -> None:
     (tmp_path / "empty.ndjson").touch()
-    jobs.run(tmp_path / "output", events=tmp_path / "empty.ndjson")
+    jobs.run(tmp_path / "output", events=tmp_path / "empty.ndjson", report=True)
     assert audit(tmp_path / "output").ok
     assert runs.rows(tmp_path / "output", "events") == []
     assert (tmp_path / "output" / "report.html").is_file()

@@ -18,7 +18,7 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("moved")
     events = jobs.write_lines(directory / "events.ndjson", list(jobs.samples("events").values()))
     streams = jobs.write_streams(directory / "streams.yaml", {"name": "all", "content": "events", "format": "parquet"})
-    jobs.run(directory / "before", events=events, streams=streams)
+    jobs.run(directory / "before", events=events, streams=streams, report=True)
     (directory / "else where").mkdir()
     return (directory / "before").rename(directory / "else where" / "a [b], c's*")
 

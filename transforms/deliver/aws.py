@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -88,7 +89,6 @@ def session_client(
       SetupError: the region is missing, or region or endpoint cannot be one.
     """
     try:
-        import botocore.session
         from botocore.config import Config
         from botocore.credentials import DeferredRefreshableCredentials
         from botocore.exceptions import BotoCoreError
@@ -104,16 +104,33 @@ def session_client(
         tcp_keepalive=True,
         parameter_validation=False,  # the service does it; here it costs more than the request itself
     )
-    session = botocore.session.Session()
+    session = _session()
     try:
         if role_arn is not None:
-            source = botocore.session.Session()
-            sts = source.create_client("sts", region_name=region, config=config)
+            sts = _session().create_client("sts", region_name=region, config=config)
             # As botocore's own providers would leave it; those know roles out of profile files only.
             session._credentials = DeferredRefreshableCredentials(_Role(sts, role_arn, external_id), "assume-role")
         return session.create_client(service, region_name=region, endpoint_url=endpoint, config=config)
     except (BotoCoreError, ValueError) as error:
         raise SetupError(of_client_error(service, error)) from None
+
+
+def _session() -> Any:
+    """A session with what botocore knows of the services in memory: it reads these files anew for each, which takes
+    most of the time that a client takes.
+    """
+    import botocore.session
+
+    session = botocore.session.Session()
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    return session
+
+
+@functools.cache
+def _loader(data_path: str | None) -> Any:
+    import botocore.loaders
+
+    return botocore.loaders.create_loader(data_path)
 
 
 class _Role:

@@ -125,7 +125,7 @@ class Site:
         output = self.directory / "batch"
         for feed in FEEDS:
             (self.directory / f"{feed}.ndjson").write_bytes(b"\n".join(lines[feed]) + b"\n")
-        runs.run(f"{self.directory}/{{feed}}.ndjson", output, "--no_report", streams=None)
+        runs.run(f"{self.directory}/{{feed}}.ndjson", output, streams=None)
         return output
 
     @staticmethod
