@@ -21,28 +21,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from schemas.records import FEEDS
-from schemas.tables import DEAD_LETTERS, DEVICE_USAGE_HOURLY, TABLES, USAGE
+from schemas.tables import DEAD_LETTERS
 from transforms.dead_letters import dead_letter_batch
 from transforms.deliver import spool, storage
 from transforms.deliver.destination import Destination, Outcome, StreamDefinition
 from transforms.deliver.failures import Failure, FailureKind
-from transforms.deliver.joining import join
+from transforms.deliver.joining import PARTS_AT_ONCE, join
 from transforms.deliver.lanes import Destinations
 from transforms.deliver.parts import Part
 from transforms.deliver.registry import waits_of
 from transforms.deliver.selection import Selection
 from transforms.deliver.warehouse import write_table_part
+from transforms.ledger import counts
 from transforms.ledger.books import Books
-from transforms.ledger.counts import Count, Entry, FileEntry, Group, Unlisted
+from transforms.ledger.counts import Entry, FileEntry, Group, Unlisted
 from transforms.run import Run
 
 FIRST_PAUSE, LONGEST_PAUSE, LONGEST_TO_MEND = 1.0, 60.0, 900.0
 """Seconds before a failed destination is tried again: doubled each time, up to a minute; up to a quarter of an hour
 where the failure does not pass by itself: more requests would not help, and some receivers count them as abuse."""
-
-_PARTS_AT_ONCE = 256
-"""Parts that are taken for one delivery: their rows fill several batches."""
 
 _SYNC_EVERY = 0.1
 """Seconds after which what was delivered is made durable while more is: a disk takes its time for each part. What a
@@ -226,7 +223,7 @@ class Courier:
                 if self._until is not None:
                     return None
                 self._changed.wait(min(seconds, threading.TIMEOUT_MAX))
-            return list(itertools.islice(lane.parts, _PARTS_AT_ONCE))
+            return list(itertools.islice(lane.parts, PARTS_AT_ONCE))
 
     def _due(self, stream: StreamDefinition, lane: _Lane) -> float:
         """Seconds until a delivery is due; infinite where nothing waits, its stream is paused, or no time is left."""
@@ -317,15 +314,10 @@ class Courier:
         if outcome.failure is not None and not settled:
             return waits
         path = storage.relative(self._run.output, spool.path_of(self._run.output, part))
-        kind = 1 if part.table in (USAGE.name, DEVICE_USAGE_HOURLY.name) else 0
         entries: list[Entry] = [
             Unlisted(path),
-            Count(
-                stage="stream", feed=FEEDS[kind], stream=part.stream, hour=part.hour, pane=0,
-                unit=TABLES[part.table].unit, delivered=outcome.delivered, dead_lettered=len(outcome.dead_letters),
-                pending=-settled,
-            ),
-        ]  # fmt: skip
+            counts.settled(part.stream, part.table, part.hour, outcome.delivered, len(outcome.dead_letters)),
+        ]
         entries += [
             FileEntry(
                 f"streams/{part.stream}", part.hour, file.path, int(file.row_count or 0), file.bytes, file.checksum

@@ -13,29 +13,27 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.records import FEEDS
 from schemas.streams import Stream
-from schemas.tables import DEVICE_USAGE_HOURLY, TABLES, USAGE
 from transforms.dead_letters import dead_letter_batch
 from transforms.deliver import spool, storage
 from transforms.deliver.consignments import Consignment
 from transforms.deliver.destination import Destination, Outcome, Waits
 from transforms.deliver.failures import Failure, FailureKind
-from transforms.deliver.joining import join
+from transforms.deliver.joining import PARTS_AT_ONCE, join
 from transforms.deliver.lanes import Destinations
 from transforms.deliver.parts import Part
 from transforms.deliver.selection import Selection
 from transforms.deliver.storage import StoredFile
 from transforms.gather.claims import Spill
-from transforms.ledger import metrics
-from transforms.ledger.counts import Count, Entry, FileEntry, Unlisted
+from transforms.ledger import counts, metrics
+from transforms.ledger.counts import Entry, FileEntry, Unlisted
 from transforms.run import Run
 
 SECONDS_AT_ONCE = 10.0
 """Seconds after which a delivery tries nothing more: a worker serves many keys with few threads."""
 
-PARTS_AT_ONCE = 256
-"""Parts that are taken for one delivery: their rows fill several batches."""
+SENT_AT_ONCE = 256
+"""Parts that are sent in one delivery: their rows fill several batches. After a failure all of them are read."""
 
 FULL = 1_000
 """Records from which on a delivery is due where the stream does not say how large its batches are."""
@@ -123,12 +121,12 @@ class Dispatch:
         fresh = [item for item in items if not item[1].rest]
         waiting = [(one.part(self._run.writer), one.row_count) for _, one in fresh[:PARTS_AT_ONCE]]
         if not any(destination.joins(part) is not None for part, _ in waiting):
-            return items[:PARTS_AT_ONCE], items[PARTS_AT_ONCE:]
+            return items[:SENT_AT_ONCE], items[SENT_AT_ONCE:]
         seconds, most = self._waits[stream.name]
         if joined:
-            if len(joined) <= PARTS_AT_ONCE and sum(one.row_count for _, one in fresh) < (most or FULL):
+            if len(joined) <= SENT_AT_ONCE and sum(one.row_count for _, one in fresh) < (most or FULL):
                 result.again = came(fresh[0]) + (self._max_delay if seconds is None else seconds)
-            return joined[:PARTS_AT_ONCE], [*joined[PARTS_AT_ONCE:], *fresh]
+            return joined[:SENT_AT_ONCE], [*joined[SENT_AT_ONCE:], *fresh]
         # All of it is in the spool: streams of such destinations do not send at once.
         found = join(destination, waiting, most, self._run.output)
         assert found is not None
@@ -160,14 +158,8 @@ class Dispatch:
         result.progress |= settled > 0
         result.failure = result.failure or outcome.failure
         if settled:
-            kind = 1 if part.table in (USAGE.name, DEVICE_USAGE_HOURLY.name) else 0
-            result.entries.append(
-                Count(
-                    stage="stream", feed=FEEDS[kind], stream=part.stream, hour=part.hour, pane=0,
-                    unit=TABLES[part.table].unit, delivered=outcome.delivered,
-                    dead_lettered=len(outcome.dead_letters), pending=-settled,
-                )
-            )  # fmt: skip
+            dead = len(outcome.dead_letters)
+            result.entries.append(counts.settled(part.stream, part.table, part.hour, outcome.delivered, dead))
             result.entries += [_entry(f"streams/{part.stream}", part, file) for file in outcome.files]
         if outcome.dead_letters:
             letters = dead_letter_batch(outcome.dead_letters, self._run.writer, self._run.dead)

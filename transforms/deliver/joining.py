@@ -13,6 +13,11 @@ from transforms.deliver.destination import Destination
 from transforms.deliver.parts import Part
 from transforms.ledger.counts import Entry, FileEntry, Unlisted
 
+PARTS_AT_ONCE = 4_096
+"""Parts that are taken for one delivery, and joined at most: late records of some fifty hours make a part of each
+whenever their cells are flushed. Rows are read part by part, and those that are joined are as many as a file has.
+"""
+
 
 class Joined(NamedTuple):
     """Parts that have become one.

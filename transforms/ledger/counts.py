@@ -11,6 +11,9 @@ from typing import Any
 
 import msgspec
 
+from schemas.records import FEEDS
+from schemas.tables import DEVICE_USAGE_HOURLY, TABLES, USAGE
+
 VERSION = b"\x01"
 
 
@@ -131,6 +134,26 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Entry)
 _group_decoder = msgspec.msgpack.Decoder(Group)
 _GROUP = b"\x02"
+
+
+def settled(stream: str, table: str, hour: int | None, delivered: int, dead_lettered: int, pane: int = 0) -> Count:
+    """The count of rows of a table that waited for a stream's destination, and do not any more.
+
+    Args:
+      stream: the stream.
+      table: the table.
+      hour: their hour, microseconds UTC.
+      delivered: how many the destination took.
+      dead_lettered: how many it refused.
+      pane: their pane; live jobs do not tell panes apart.
+    """
+    return Count(
+        stage="stream", feed=FEEDS[int(table in _OF_USAGE)], stream=stream, hour=hour, pane=pane,
+        unit=TABLES[table].unit, delivered=delivered, dead_lettered=dead_lettered, pending=-(delivered + dead_lettered),
+    )  # fmt: skip
+
+
+_OF_USAGE = (USAGE.name, DEVICE_USAGE_HOURLY.name)
 
 
 def encode(entry: Entry) -> bytes:

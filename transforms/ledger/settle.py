@@ -9,13 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from schemas.records import FEEDS
-from schemas.tables import DEAD_LETTERS, DEVICE_USAGE_HOURLY, LEDGER, TABLES, USAGE
+from schemas.tables import DEAD_LETTERS, LEDGER
 from transforms.dead_letters import dead_letter_batch
 from transforms.deliver.pending import Redelivery
 from transforms.deliver.warehouse import write_table_part
 from transforms.ledger.commit import commit_files, ledger_rows, listed_files
-from transforms.ledger.counts import Count, FileEntry
+from transforms.ledger.counts import Count, FileEntry, settled
 from transforms.run import Run
 
 
@@ -57,12 +56,8 @@ def _settle_writer(run: Run, redelivered: Sequence[Redelivery]) -> None:
 
 
 def _delta(done: Redelivery) -> Count:
-    part, settled = done.part, done.delivered + len(done.dead_letters)
-    kind = 1 if part.table in (USAGE.name, DEVICE_USAGE_HOURLY.name) else 0
-    return Count(
-        stage="stream", feed=FEEDS[kind], stream=part.stream, hour=part.hour, pane=part.pane,
-        unit=TABLES[part.table].unit, delivered=done.delivered, dead_lettered=len(done.dead_letters), pending=-settled,
-    )  # fmt: skip
+    part = done.part
+    return settled(part.stream, part.table, part.hour, done.delivered, len(done.dead_letters), part.pane)
 
 
 def _number(path: str) -> int:
