@@ -94,12 +94,13 @@ class Subscriber:
     def __init__(self, subscription: str, threads: int = 2, changed: threading.Condition | None = None):
         try:
             from google.api_core.exceptions import DeadlineExceeded, GoogleAPICallError
-            from google.pubsub_v1.types import PullResponse
+            from google.pubsub_v1.types import AcknowledgeRequest, PullResponse
         except ImportError:
             raise MissingExtraError("google-cloud-pubsub", "gcp") from None
         self.subscription, self.failure = subscription, None
         self._where = f"Pub/Sub subscription {subscription}"
-        self._call_error, self._nothing_came, self._response = GoogleAPICallError, DeadlineExceeded, PullResponse
+        self._call_error, self._nothing_came = GoogleAPICallError, DeadlineExceeded
+        self._request, self._response = AcknowledgeRequest, PullResponse
         self._client = _client(self._where)
         self._pull_timeout = _EMULATOR_TIMEOUT if os.environ.get(_EMULATOR) else _PULL_TIMEOUT
         self._changed = changed or threading.Condition()
@@ -232,7 +233,8 @@ class Subscriber:
                 _logger.warning("%s; %d messages that are kept come again", error, len(ack_ids))
 
     def _acknowledge(self, ack_ids: Sequence[str]) -> None:
-        request = {"subscription": self.subscription, "ack_ids": ack_ids}
+        # Made as in `_pull`: the client's typed message would look at each id by itself.
+        request = self._request.wrap(self._request.pb()(subscription=self.subscription, ack_ids=ack_ids))
         try:
             self._client.acknowledge(request=request, retry=None, timeout=_ACKNOWLEDGE_TIMEOUT)
         except self._call_error as error:
