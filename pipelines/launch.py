@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pipelines.job import Build, Job, JobError, prepare, write_meta
-from pipelines.live.job import LiveError, run_live
+from pipelines.live.job import LiveError, leave, run_live
 from pipelines.live.prism import PrismError
 from pipelines.local import describe, run_local
 from pipelines.lock import LockedError, locked
@@ -56,9 +56,12 @@ def launch(arguments: Sequence[str], build: Build, build_live: Build) -> int:
     except LockedError as error:
         _print_error(console, str(error))
         return MISTAKES
-    except (LiveError, PrismError) as error:
+    except PrismError as error:
         _print_error(console, str(error))
         return CRASHED
+    except LiveError as error:
+        _print_error(console, str(error))
+        leave(CRASHED)
 
 
 def _print_error(console: Console, text: str) -> None:

@@ -27,6 +27,7 @@ from schemas.records import FEEDS
 from transforms.elements import Block
 from transforms.ledger.desk import Desk, desk_of
 from transforms.read.journal import numbered
+from transforms.read.known import message_keys
 from transforms.read.messages import message_blocks
 from transforms.read.raw import BLOCK_BYTES
 from transforms.read.subscriber import Received, Subscriber
@@ -153,17 +154,23 @@ class _Source:
                 yield from self._keep(feed, subscriber, received)
 
     def _keep(self, feed: int, subscriber: Subscriber, received: Sequence[Received]) -> Iterator[Block]:
-        """Blocks of messages, which are acknowledged when all blocks are in the journal."""
-        messages = ((message.data, message.published) for message in received)
-        raws = message_blocks(feed, subscriber.subscription, messages, self._dead)
-        raw = next(raws, None)
-        while raw is not None:
-            following = next(raws, None)
-            block = self._journal.append(raw)
-            if following is None:
-                subscriber.acknowledge([message.ack_id for message in received])
-            yield block
-            raw = following
+        """Blocks of messages, which are acknowledged as they get into the journal; it does not take what it knows."""
+        keys = message_keys(subscriber.subscription, received)
+        unknown = self._journal.unknown(keys)
+        fresh, keys = [received[place] for place in unknown], keys[unknown]
+        messages = ((message.data, message.published) for message in fresh)
+        known = kept = 0
+        for block in message_blocks(feed, subscriber.subscription, messages, self._dead):
+            blocks = self._journal.append(block.raw, keys[known : block.messages], block.is_cut)
+            known = block.messages
+            if not block.is_cut:
+                subscriber.acknowledge([message.ack_id for message in fresh[kept:known]])
+                kept = known
+            yield from blocks
+        if len(fresh) < len(received):
+            # Only now: of two that came together, one has just been kept.
+            again = sorted(set(range(len(received))) - set(unknown))
+            subscriber.acknowledge([received[place].ack_id for place in again])
 
 
 class _Gather(beam.DoFn):
@@ -232,8 +239,9 @@ class _GatherBundle(beam.DoFn):
         _count(len(self._messages))
         # Of its first message: a number that no other bundle has, whichever worker has it.
         plan = xxhash.xxh32_intdigest(self._first)
-        for number, raw in enumerate(message_blocks(self._feed, self._subscription, self._messages, self._run.dead)):
-            yield Block(plan, number, numbered(raw, plan))
+        blocks = message_blocks(self._feed, self._subscription, self._messages, self._run.dead)
+        for number, block in enumerate(blocks):
+            yield Block(plan, number, numbered(block.raw, plan))
         self._messages, self._bytes = [], 0
 
 
@@ -241,9 +249,8 @@ class _GatherBundle(beam.DoFn):
 class ReadSubscriptions(beam.PTransform):
     """Root transform: yields the blocks of the subscriptions of a live job; unbounded.
 
-    Each message's records are in a block at least once, and in the same block again after a restart (see
-    `transforms.read.journal`); what a message that came twice brings twice, the cell step drops by its ids. Elements
-    have the time of their arrival.
+    Each message is in a block once, and in the same block again after a restart; one that comes again is known by its
+    id (see `transforms.read.journal`; on Dataflow Beam's source does that). Elements have the time of their arrival.
 
     On this machine the worker has to be the process that has opened the run's desk; the flag `draining` of the desk
     ends the source: what was pulled is handed on, and nothing more.

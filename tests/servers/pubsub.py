@@ -51,8 +51,10 @@ class PubSub:
     address: str
     environment: dict[str, str]
 
-    def create_topic(self, topic: str, subscription: str) -> str:
-        """A topic with a subscription that keeps the order of each key; returns the topic's path."""
+    def create_topic(self, topic: str, subscription: str, deadline: int = 60) -> str:
+        """A topic with a subscription that keeps the order of each key, and sends again what is not acknowledged in
+        ``deadline`` seconds (10 at least); returns the topic's path.
+        """
         topic_path = f"projects/{PROJECT}/topics/{topic}"
         with self.publisher() as publisher:
             publisher.create_topic(name=topic_path)
@@ -62,7 +64,7 @@ class PubSub:
                     "name": f"projects/{PROJECT}/subscriptions/{subscription}",
                     "topic": topic_path,
                     "enable_message_ordering": True,
-                    "ack_deadline_seconds": 60,
+                    "ack_deadline_seconds": deadline,
                 }
             )
         return topic_path

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
@@ -20,7 +20,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines.live.prism import Prism, PrismError, find_prism
 from schemas.records import FEEDS, ID_COLUMN, RECORD_SCHEMAS
 from tests.servers.processes import wait_until
-from tests.servers.pubsub import PROJECT, PubSub, pubsub_emulator
+from tests.servers.pubsub import PROJECT, PubSub, pubsub_emulator, pubsub_servicer
 from transforms.decode_records import DecodeRecords
 from transforms.elements import Block
 from transforms.gather.cells import Cell
@@ -29,7 +29,8 @@ from transforms.ledger.books import Books
 from transforms.ledger.counts import Count, Group, decode_group, encode_group
 from transforms.ledger.desk import close_desk, desk_of, open_desk
 from transforms.read.journal import ITEM_BITS, Journal
-from transforms.read_subscriptions import ReadSubscriptions, _GatherBundle
+from transforms.read.subscriber import Subscriber
+from transforms.read_subscriptions import ReadSubscriptions, _GatherBundle, _Source
 from transforms.run import Live, Run
 
 EVENTS, USAGE = (f"projects/{PROJECT}/subscriptions/{feed}" for feed in ("events", "usage"))
@@ -209,6 +210,67 @@ def test_what_did_not_count_comes_again_with_the_same_numbers(emulated: PubSub, 
     third = Journal(tmp_path / "journal")
     assert list(filter(lambda block: not second.books.is_done(block.plan), third.replay())) == []
     third.close()
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], _Source]]:
+    """Starts sources of the same journal; of each its process is killed when the next one starts."""
+    run = Run(str(tmp_path), "live", live=Live(((1, USAGE),), str(tmp_path / "live")))
+
+    def start() -> _Source:
+        if started:
+            die()
+        journal = Journal(tmp_path / "journal")
+        started.append(_Source(run, open_desk(run, Books(tmp_path / "books", journal.done), journal)))
+        return started[-1]
+
+    def die() -> None:
+        for subscriber in desk_of(run).subscribers.values():
+            subscriber.close(0.1)
+        desk_of(run).journal.close()  # type: ignore[union-attr]
+        close_desk(run)
+
+    started: list[_Source] = []
+    yield start
+    die()
+
+
+def items(source: _Source, seconds: float = 10.0) -> list[bytes]:
+    """What the source gives until it has given something and then nothing."""
+    found: list[bytes] = []
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        came = [item for block in source.gathering(lambda messages: None) for item in block.raw.items]
+        if found and not came:
+            break
+        found += came
+    return found
+
+
+def test_a_message_that_was_kept_and_not_acknowledged_is_taken_once(
+    source: Callable[[], _Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dead letter has no id that could tell that it is there already."""
+    with pubsub_servicer() as server:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", server.address)
+        server.create_topic("usage", "usage", deadline=1)
+        bad = [b"no %d" % number for number in range(20)]
+        publish(server, "usage", [*bad, bad[0]])  # the same bytes in another message
+        first = source()
+        monkeypatch.setattr(Subscriber, "acknowledge", lambda self, ack_ids: None)
+        assert sorted(items(first)) == sorted([*bad, bad[0]])
+        time.sleep(1.1)  # the server's deadline
+        publish(server, "usage", [b"new"])
+        assert items(first) == [b"new"]
+        monkeypatch.undo()
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", server.address)
+        second = source()
+        replayed = items(second)
+        assert sorted(replayed) == sorted([*bad, bad[0], b"new"])
+        publish(server, "usage", [b"newer"])
+        assert items(second) == [b"newer"]
+        time.sleep(1.1)
+        assert server.pull_all("usage") == []  # all are acknowledged, also those that came again
 
 
 def test_dataflow_reads_with_the_native_source() -> None:

@@ -2,28 +2,36 @@
 
 A block is appended and made durable before its messages are acknowledged; its entry, a *segment*, is given back after a
 restart, with the same number and content, until it is done. So a kill at any moment loses nothing that was
-acknowledged.
+acknowledged. And it doubles nothing: what a message is known by lies in the same entry, so that a message that was
+kept, but not acknowledged in time, is told when it comes again.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from transforms.deduplicate.seen import SeenIds
 from transforms.elements import Block, BlockCoder
 from transforms.read.raw import RawBlock
 
 FILE_BYTES = 64 << 20
 """Size from which on a file is full."""
+
+KNOWN_BYTES = 128 << 20
+"""So much of the journal is kept behind what is done, for the messages that come again: those of a minute, where 10,000
+come in a second. Pub/Sub sends a message again some seconds after its acknowledgement deadline (10 s by default)."""
 
 ITEM_BITS = 20
 """An item's offset is the number of its segment, shifted by so many bits, and its place in the segment."""
@@ -31,14 +39,20 @@ ITEM_BITS = 20
 MOST_SEGMENTS = 1 << 32
 """Numbers of segments fit 32 bits: 13 years of ten a second."""
 
-_VERSION = 1
+_VERSION = 2
+"""Entries of version 1 know no messages."""
 _HEAD = struct.Struct("<BIII")
-"""Version, number of the segment, bytes of the entry as it lies there and unpacked."""
+"""Version, number of the segment, bytes of the entry behind head and checksum, bytes of its block unpacked."""
 _CHECKSUM = struct.Struct("<I")
 """CRC-32 of head and entry: an entry that was cut by a kill is told from a whole one."""
+_MESSAGES = struct.Struct("<?I")
+"""Before the block: whether a message goes on in the next entry, the number of keys of messages, and these."""
+_KEY = np.dtype("<u8")
 
-_NAME = "segments-{:010d}"
-"""Files are named by the first number that they may hold."""
+_OPEN, _DONE = "segments-{:010d}", "done-{:010d}"
+"""Files are named by the first number that they may hold; those of which all is done tell known messages only."""
+
+_NO_MESSAGES = np.empty(0, np.uint64)
 
 _zstd = pa.Codec("zstd", compression_level=1)
 _coder = BlockCoder()
@@ -55,12 +69,20 @@ class _Place(NamedTuple):
     unpacked: int
 
 
+class _Entry(NamedTuple):
+    number: int
+    place: _Place
+    is_cut: bool
+    messages: np.ndarray
+
+
 @dataclass
 class _File:
-    """A file of the journal: which segments it holds, and which of these are not done."""
+    """A file of the journal: which segments it holds, which of these are not done, and the messages it knows."""
 
     segments: set[int] = field(default_factory=set)
     open: set[int] = field(default_factory=set)
+    messages: SeenIds = field(default_factory=SeenIds)
 
 
 class Journal:
@@ -69,34 +91,55 @@ class Journal:
     Args:
       directory: where the files lie; made if it is not there. No other process may use it.
       file_bytes: size from which on a file is full.
+      known_bytes: files of which all is done go when those behind them have so many bytes.
 
     Raises:
       JournalError: a file is damaged, or of a newer version.
       OSError: the directory cannot be read or written.
     """
 
-    def __init__(self, directory: str | Path, file_bytes: int = FILE_BYTES):
-        self._directory, self._file_bytes = Path(directory), file_bytes
+    def __init__(self, directory: str | Path, file_bytes: int = FILE_BYTES, known_bytes: int = KNOWN_BYTES):
+        self._directory, self._file_bytes, self._known_bytes = Path(directory), file_bytes, known_bytes
         self._directory.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._files: dict[Path, _File] = {}
         self._places: dict[int, _Place] = {}  # of segments that are not done
+        self._known: dict[Path, SeenIds] = {}  # by files of which all is done, the oldest first
+        self._cut: list[int] = []  # segments that are kept and must not be handed on yet
         self._next = 0
-        paths = sorted(self._directory.glob(_NAME.format(0)[:-10] + "*"))
+        for path in self._paths(_DONE):
+            self._recover(path, True)
+            self._known[path] = self._files.pop(path).messages
+        self._places.clear()
+        paths = self._paths(_OPEN)
         for path in paths:
-            self._recover(path, path == paths[-1])
+            self._recover(path, path == paths[-1])  # only of the last one a kill may have cut the end
         self._to_replay = sorted(self._places)
         self._path, self._log = self._begin_file()
         self._forget_files()
 
-    def append(self, raw: RawBlock) -> Block:
-        """Gives a raw block its number, and keeps it: it is durable when this returns.
+    def unknown(self, messages: np.ndarray) -> list[int]:
+        """Places of the messages, given by their keys (uint64), that are not known yet; of equal ones the first."""
+        with self._lock:
+            every = [*self._known.values(), *(file.messages for file in self._files.values())]
+            known = np.zeros(len(messages), bool)
+            for some in every:
+                known |= some.contains(messages)
+        _, first = np.unique(messages, return_index=True)
+        return sorted(first[~known[first]].tolist())
+
+    def append(self, raw: RawBlock, messages: np.ndarray = _NO_MESSAGES, is_cut: bool = False) -> Iterator[Block]:
+        """Gives a raw block its number, and keeps it.
 
         Args:
           raw: up to `1 << ITEM_BITS` items and faults; their offsets are set, in place.
+          messages: keys (uint64) of the messages that it is the last block of: from now on they are known.
+          is_cut: a message goes on in the next block. Only with that one are both durable: after a kill in between the
+            message comes again as a whole.
 
         Returns:
-          the block to hand on, the only one of its segment.
+          the blocks to hand on, each the only one of its segment: this one, behind those that waited for it; or, if it
+          is cut itself, none. They are durable when this returns, and their messages may be acknowledged.
 
         Raises:
           JournalError: it could not be written; nothing may be acknowledged, nor appended any more.
@@ -111,9 +154,9 @@ class Journal:
                 raise JournalError(f"{self._directory}: all {MOST_SEGMENTS} numbers are used; start a new output")
             block = Block(number, 0, numbered(raw, number))
             encoded = _coder.encode(block)
-            body = _zstd.compress(encoded, asbytes=True)
+            before = _MESSAGES.pack(is_cut, len(messages)) + messages.astype(_KEY).tobytes()
             try:
-                place = self._write(number, body, len(encoded))
+                place = self._write(number, before, _zstd.compress(encoded, asbytes=True), len(encoded), is_cut)
             except OSError as error:
                 # What lies in the file now is not known; the next start finds out.
                 self._log.close()
@@ -126,7 +169,12 @@ class Journal:
             file = self._files[self._path]
             file.segments.add(number)
             file.open.add(number)
-            return block
+            file.messages.add(messages)
+            if is_cut:
+                self._cut.append(number)
+                return iter(())
+            waiting, self._cut = [(self._places[one], one) for one in self._cut], []
+            return chain((_read(*one) for one in waiting), [block])
 
     def replay(self) -> Iterator[Block]:
         """Yields, in order, the segments that were there at the start and are not done, as `append` gave them.
@@ -172,54 +220,79 @@ class Journal:
         with self._lock:
             self._log.close()
 
-    def _write(self, number: int, body: bytes, unpacked: int) -> _Place:
-        if self._log.tell() >= self._file_bytes:
+    def _write(self, number: int, before: bytes, body: bytes, unpacked: int, is_cut: bool) -> _Place:
+        if self._log.tell() >= self._file_bytes and not self._cut:  # a message's entries lie in one file
             self._log.close()
             self._path, self._log = self._begin_file()
             self._forget_files()
-        start = self._log.tell() + _HEAD.size + _CHECKSUM.size
-        head = _HEAD.pack(_VERSION, number, len(body), unpacked)
-        self._log.write(head + _checksum(head, body) + body)
+        size = len(before) + len(body)
+        start = self._log.tell() + _HEAD.size + _CHECKSUM.size + len(before)
+        head = _HEAD.pack(_VERSION, number, size, unpacked)
+        self._log.write(head + _checksum(head, before, body) + before + body)
         self._log.flush()
-        os.fdatasync(self._log.fileno())
+        if not is_cut:
+            os.fdatasync(self._log.fileno())
         return _Place(self._path, start, len(body), unpacked)
 
     def _begin_file(self) -> tuple[Path, BinaryIO]:
         """The file for the next segments: its name keeps their number, also when all before it are gone."""
-        path = self._directory / _NAME.format(self._next)
+        path = self._directory / _OPEN.format(self._next)
         log = path.open("ab")
         if path not in self._files:
             self._files[path] = _File()
-            descriptor = os.open(self._directory, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            self._make_names_durable()
         return path, log
 
     def _forget_files(self) -> None:
-        """Removes files of which all is done, but for the one that is written."""
-        for path in [path for path, file in self._files.items() if not file.open and path != self._path]:
-            path.unlink()
-            del self._files[path]
+        """Of files of which all is done, but for the one that is written, only messages are known, and not for ever."""
+        done = [path for path, file in self._files.items() if not file.open and path != self._path]
+        for path in done:
+            name = path.rename(path.with_name(_DONE.format(_first_number(path))))
+            self._known[name] = self._files.pop(path).messages
+        if done:
+            # Before anybody forgets that these segments are done: they must not be replayed.
+            self._make_names_durable()
+        behind = self._log.tell()
+        for path in sorted(self._known, reverse=True):
+            size = path.stat().st_size
+            if behind >= self._known_bytes or not size:
+                path.unlink()
+                del self._known[path]
+            behind += size
 
-    def _recover(self, path: Path, newest: bool) -> None:
+    def _make_names_durable(self) -> None:
+        descriptor = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _paths(self, name: str) -> list[Path]:
+        return sorted(self._directory.glob(name.format(0)[:-10] + "*"))
+
+    def _recover(self, path: Path, may_be_cut: bool) -> None:
         """Takes up a file that an earlier process left."""
         file = self._files[path] = _File()
-        self._next = max(self._next, int(path.name[-10:]))
+        self._next = max(self._next, _first_number(path))
         whole = 0
         size = path.stat().st_size
+        cut: list[_Entry] = []
         with path.open("rb") as log:
             while entry := _next_entry(log, path):
-                number, place = entry
-                file.segments.add(number)
-                file.open.add(number)
-                self._places[number] = place
-                self._next = max(self._next, number + 1)
-                whole = place.start + place.size
+                cut.append(entry)
+                if entry.is_cut:
+                    continue
+                for number, place, _, messages in cut:
+                    file.segments.add(number)
+                    file.open.add(number)
+                    file.messages.add(messages)
+                    self._places[number] = place
+                    self._next = max(self._next, number + 1)
+                cut = []
+                whole = entry.place.start + entry.place.size
         if whole == size:
             return
-        if not newest:
+        if not may_be_cut:
             raise JournalError(
                 f"{path}: is damaged at byte {whole} of {size}; the messages behind it were acknowledged. Restore the "
                 "file, or cut it there to go on without them"
@@ -237,11 +310,15 @@ def numbered(raw: RawBlock, segment: int) -> RawBlock:
     return raw
 
 
-def _checksum(head: bytes, body: bytes) -> bytes:
-    return _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(head)))
+def _first_number(path: Path) -> int:
+    return int(path.name[-10:])
 
 
-def _next_entry(log: BinaryIO, path: Path) -> tuple[int, _Place] | None:
+def _checksum(*parts: bytes) -> bytes:
+    return _CHECKSUM.pack(functools.reduce(lambda checksum, part: zlib.crc32(part, checksum), parts, 0))
+
+
+def _next_entry(log: BinaryIO, path: Path) -> _Entry | None:
     """The entry at which a file stands; None if it is not whole."""
     head, checksum = log.read(_HEAD.size), log.read(_CHECKSUM.size)
     if len(checksum) < _CHECKSUM.size:
@@ -251,9 +328,14 @@ def _next_entry(log: BinaryIO, path: Path) -> tuple[int, _Place] | None:
     body = log.read(size)
     if len(body) < size or _checksum(head, body) != checksum:
         return None
-    if version != _VERSION:
+    if version > _VERSION:
         raise JournalError(f"{path}: has an entry of version {version}, this program reads {_VERSION}; use a newer one")
-    return number, _Place(path, start, size, unpacked)
+    is_cut, messages, before = False, _NO_MESSAGES, 0
+    if version > 1:
+        is_cut, count = _MESSAGES.unpack_from(body)
+        messages = np.frombuffer(body, _KEY, count, _MESSAGES.size).astype(np.uint64)
+        before = _MESSAGES.size + messages.nbytes
+    return _Entry(number, _Place(path, start + before, size - before, unpacked), is_cut, messages)
 
 
 def _read(place: _Place, number: int) -> Block:

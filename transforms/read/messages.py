@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 from isal import igzip_lib, isal_zlib
@@ -30,6 +31,20 @@ _AT_ONCE = 1 << 20
 """Bytes that a compressed payload is unpacked to in one step; what is longer is read in pieces."""
 
 
+class MessageBlock(NamedTuple):
+    """A raw block of messages, and how far it goes.
+
+    Attributes:
+      raw: the block.
+      messages: how many of all messages are in this block and those before it, from beginning to end.
+      is_cut: whether a message may begin in this block that goes on in the next one.
+    """
+
+    raw: RawBlock
+    messages: int
+    is_cut: bool
+
+
 @dataclass
 class _Gathered:
     """What is to be the next block."""
@@ -47,7 +62,7 @@ class _Gathered:
 
 def message_blocks(
     feed: int, source: str, messages: Iterable[tuple[bytes, int]], dead_dir: str | None = None
-) -> Iterator[RawBlock]:
+) -> Iterator[MessageBlock]:
     """Yields the raw blocks of messages: at least one if there is a message.
 
     Each payload gives its records as items; one that is none of the known forms is one item, which decoding turns into
@@ -65,7 +80,8 @@ def message_blocks(
       within the block.
     """
     gathered: _Gathered | None = None
-    for payload, ingest_time in messages:
+    number = 0
+    for number, (payload, ingest_time) in enumerate(messages, 1):
         if gathered is None:
             gathered = _Gathered(ingest_time)
         if _is_one_line(payload):
@@ -73,12 +89,13 @@ def message_blocks(
             gathered.size += len(payload)
         else:
             for piece in _pieces(feed, source, payload, ingest_time, dead_dir):
-                yield from _add(gathered, piece, feed, source)
+                for raw in _add(gathered, piece, feed, source):
+                    yield MessageBlock(raw, number - 1, True)
         if gathered.is_full:
-            yield _block(feed, source, gathered)
+            yield MessageBlock(_block(feed, source, gathered), number, False)
             gathered = None
     if gathered is not None:
-        yield _block(feed, source, gathered)
+        yield MessageBlock(_block(feed, source, gathered), number, False)
 
 
 def _is_one_line(payload: bytes) -> bool:

@@ -60,11 +60,15 @@ class MissingSubscription(Failure):
 
 
 class Received(NamedTuple):
-    """A message: its payload, time of publication in microseconds (UTC), and what acknowledges it."""
+    """A message: its payload, time of publication in microseconds (UTC), what acknowledges it, and its id.
+
+    The server sets time and id; that of acknowledgement is another one whenever the message comes again.
+    """
 
     data: bytes
     published: int
     ack_id: str
+    message_id: str
 
 
 class _Passing(Exception):
@@ -331,7 +335,8 @@ def _bytes(messages: Sequence[Received]) -> int:
 def _received(received: Any) -> Received:
     message = received.message
     published = message.publish_time
-    return Received(message.data, published.seconds * 1_000_000 + published.nanos // 1_000, received.ack_id)
+    microseconds = published.seconds * 1_000_000 + published.nanos // 1_000
+    return Received(message.data, microseconds, received.ack_id, message.message_id)
 
 
 def _client(where: str) -> Any:

@@ -96,7 +96,7 @@ def test_killed_and_started_again_it_has_kept_what_a_batch_run_keeps(site: Site,
     again = site.job().started()
     site.wait_for(site.rows(batch))
     assert again.stop(signal.SIGTERM) == 0, again.text
-    site.assert_equals(batch, letters_once=False)
+    site.assert_equals(batch)
     assert set(received(hook)) == event_ids(batch)
 
 

@@ -17,7 +17,8 @@ SOURCE = "projects/p/subscriptions/s"
 
 
 def blocks_of(*payloads: bytes, feed: int = 0) -> list[RawBlock]:
-    return list(message_blocks(feed, SOURCE, [(payload, 1_000 + number) for number, payload in enumerate(payloads)]))
+    messages = [(payload, 1_000 + number) for number, payload in enumerate(payloads)]
+    return [block.raw for block in message_blocks(feed, SOURCE, messages)]
 
 
 def block_of(*payloads: bytes) -> RawBlock:
@@ -130,6 +131,23 @@ def test_blocks_are_of_limited_size(monkeypatch: pytest.MonkeyPatch) -> None:
     assert blocks[-1].ingest_time > 1_000
     again = blocks_of(*payloads)
     assert [block.items for block in again] == [block.items for block in blocks]
+
+
+def test_a_block_tells_which_messages_end_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_ITEMS", 10)
+    of_messages = [[b"%d" % (100 * number + place) for place in range(number)] for number in (1, 2, 25, 4, 10, 3, 11)]
+    payloads = [b"[" + b",".join(items) + b"]" for items in of_messages]
+    begun = ended = 0
+    held: list[bytes] = []
+    for block in message_blocks(0, SOURCE, [(payload, 0) for payload in payloads]):
+        held += block.raw.items
+        if not block.is_cut:
+            # What was held back so far is whole messages.
+            assert held == [item for items in of_messages[begun : block.messages] for item in items]
+            held, begun = [], block.messages
+        assert block.messages >= ended
+        ended = block.messages
+    assert (begun, held) == (len(payloads), [])
 
 
 def test_a_payload_of_very_many_items_unpacks_into_several_blocks() -> None:
