@@ -36,8 +36,10 @@ from transforms.run import Run
 MOST_MESSAGES = 20_000
 """Messages of a gathering: under a backlog the size of bundles decides the speed."""
 
-LINGER = 0.05
-"""Seconds that a gathering waits for more behind its first message: a bundle costs about as much, whatever its size."""
+LINGER, LONGEST_LINGER, LINGER_OF_AGE = 0.05, 0.25, 0.1
+"""Seconds that a gathering waits for more behind its first message: a bundle costs about as much, whatever its size.
+Where messages have waited for long (a backlog), a tenth of their age more matters less than that; within limits.
+"""
 
 _IDLE = 1.0
 """Seconds that a gathering waits for its first message: bundles without output cost as well."""
@@ -87,6 +89,11 @@ _TRACKER = beam.DoFn.RestrictionParam(_Gatherings())
 _WATERMARK = beam.DoFn.WatermarkEstimatorParam(_Watermark())
 
 
+def linger_of(age: float) -> float:
+    """Seconds that the next gathering waits for more, where the messages of the last one were so many seconds old."""
+    return min(max(LINGER, LINGER_OF_AGE * age), LONGEST_LINGER)
+
+
 class _Source:
     """The subscriptions of a job, as read by its process, which has its journal."""
 
@@ -95,6 +102,7 @@ class _Source:
             raise RuntimeError(f"the live job of {run.output} has no journal: open its desk with one")
         assert run.live is not None
         self._desk, self._journal, self._dead = desk, desk.journal, run.dead
+        self._linger = LINGER
         self._subscribers = [(feed, desk.subscriber(name)) for feed, name in run.live.subscriptions]
 
     def gathering(self, count: Callable[[int], None]) -> Iterator[Block]:
@@ -142,7 +150,9 @@ class _Source:
             if not self._desk.arrived.wait_for(lambda: any(one.has_news() for one in every), _LOOK):
                 return False
             self._desk.received = time.monotonic()
-            self._desk.arrived.wait_for(lambda: any(one.is_filled(MOST_MESSAGES, BLOCK_BYTES) for one in every), LINGER)
+            self._desk.arrived.wait_for(
+                lambda: any(one.is_filled(MOST_MESSAGES, BLOCK_BYTES) for one in every), self._linger
+            )
             return True
 
     def _taken(self, count: Callable[[int], None]) -> Iterator[Block]:
@@ -151,6 +161,7 @@ class _Source:
             received = subscriber.take(MOST_MESSAGES, BLOCK_BYTES, 0, 0)
             if received:
                 count(len(received))
+                self._linger = linger_of(time.time() - received[0].published / 1e6)
                 yield from self._keep(feed, subscriber, received)
 
     def _keep(self, feed: int, subscriber: Subscriber, received: Sequence[Received]) -> Iterator[Block]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import re
@@ -136,6 +137,8 @@ def _work(place: Workplace, build: Build, prism: Prism, beside: Sequence[_Again]
     options = live_options(place.job, prism.address)
     pipeline = beam.Pipeline(runner=PrismRunner(), options=options)
     build(pipeline, place.job)
+    gc.collect()
+    gc.freeze()  # what is there now stays: collections need not look at all of Beam and its clients again and again
     result = _Result(pipeline)
     while not result.ended.wait(_LOOK):
         if stop.asked.is_set() and not place.desk.draining:

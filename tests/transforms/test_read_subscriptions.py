@@ -30,7 +30,7 @@ from transforms.ledger.counts import Count, Group, decode_group, encode_group
 from transforms.ledger.desk import close_desk, desk_of, open_desk
 from transforms.read.journal import ITEM_BITS, Journal
 from transforms.read.subscriber import Subscriber
-from transforms.read_subscriptions import ReadSubscriptions, _GatherBundle, _Source
+from transforms.read_subscriptions import ReadSubscriptions, _GatherBundle, _Source, linger_of
 from transforms.run import Live, Run
 
 EVENTS, USAGE = (f"projects/{PROJECT}/subscriptions/{feed}" for feed in ("events", "usage"))
@@ -271,6 +271,13 @@ def test_a_message_that_was_kept_and_not_acknowledged_is_taken_once(
         assert items(second) == [b"newer"]
         time.sleep(1.1)
         assert server.pull_all("usage") == []  # all are acknowledged, also those that came again
+
+
+@pytest.mark.parametrize(
+    ("age", "linger"), [(-1.0, 0.05), (0.0, 0.05), (0.4, 0.05), (1.0, 0.1), (2.5, 0.25), (86_400.0, 0.25)]
+)
+def test_old_messages_wait_for_larger_bundles(age: float, linger: float) -> None:
+    assert linger_of(age) == pytest.approx(linger)
 
 
 def test_dataflow_reads_with_the_native_source() -> None:
