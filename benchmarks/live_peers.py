@@ -27,10 +27,7 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 from google.pubsub_v1.types import PullResponse
 
 from benchmarks.live_job import BACKLOG
-from transforms.read.subscriber import PULL_MESSAGES
-
-THREADS = 2
-"""Pulls at the same time of each subscription: as many as `transforms.read.subscriber.Subscriber` has."""
+from transforms.read.subscriber import PULL_MESSAGES, THREADS
 
 _TIMEOUT = 30.0
 """Seconds of a pull: of one that is given up, the emulator keeps what it brings for a while."""

@@ -83,10 +83,10 @@ def _dead_letters(found: Verdict, story: Story) -> None:
     letters = {str(digest): int(times) for digest, times in runs.ask(story.output, query)}
     lines = [line for lines in story.traffic.lines.values() for line in lines]
     wanted = {hashlib.sha256(line).hexdigest() for line in lines if line.endswith(b'"timestamp": ')}
-    # Lines without an id are kept again when their message comes again.
     repeats = sum(letters.values()) - len(letters)
     found.figures.append(("dead letters", f"{len(letters):,} of {len(wanted):,}, {repeats:,} repeats"))
     found.check(letters.keys() == wanted, f"dead letters: {len(wanted - letters.keys())} lost")
+    found.check(not repeats, f"dead letters: {repeats} doubled")
 
 
 def _records(found: Verdict, story: Story, batch: Path, name: str) -> None:

@@ -21,6 +21,11 @@ PULL_MESSAGES = 1_000
 ACKNOWLEDGE_AT_ONCE = 2_500
 """Acknowledgements of a request: one has 512 KiB at most (Pub/Sub: Quotas and limits), an id 176 bytes."""
 
+THREADS = 4
+"""Pulls of a subscription at the same time: one that has its answer waits for its turn in the interpreter, up to 5 ms at
+each step, and others fetch meanwhile. Google's emulator gives 100 messages a pull, whatever is asked for.
+"""
+
 AHEAD_MESSAGES, AHEAD_BYTES = 20_000, 32 << 20
 """What is fetched ahead, a pull of each thread apart: more would only grow old here."""
 
@@ -95,7 +100,7 @@ class Subscriber:
       SubscriptionError: there are no credentials.
     """
 
-    def __init__(self, subscription: str, threads: int = 2, changed: threading.Condition | None = None):
+    def __init__(self, subscription: str, threads: int = THREADS, changed: threading.Condition | None = None):
         try:
             from google.api_core.exceptions import DeadlineExceeded, GoogleAPICallError
             from google.pubsub_v1.types import AcknowledgeRequest, PullResponse
