@@ -22,8 +22,8 @@ ACKNOWLEDGE_AT_ONCE = 2_500
 """Acknowledgements of a request: one has 512 KiB at most (Pub/Sub: Quotas and limits), an id 176 bytes."""
 
 THREADS = 4
-"""Pulls of a subscription at the same time: one that has its answer waits for its turn in the interpreter, up to 5 ms at
-each step, and others fetch meanwhile. Google's emulator gives 100 messages a pull, whatever is asked for.
+"""Pulls of a subscription at the same time: while one waits for its turn in the interpreter, others fetch. Google's
+emulator gives 100 messages a pull, whatever is asked for.
 """
 
 AHEAD_MESSAGES, AHEAD_BYTES = 20_000, 32 << 20
