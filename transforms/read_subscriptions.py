@@ -36,7 +36,7 @@ from transforms.run import Run
 MOST_MESSAGES = 20_000
 """Messages of a gathering: under a backlog the size of bundles decides the speed."""
 
-LINGER, LONGEST_LINGER, LINGER_OF_AGE = 0.05, 0.25, 0.1
+LINGER, LONGEST_LINGER, LINGER_OF_AGE = 0.02, 0.25, 0.1
 """Seconds that a gathering waits for more behind its first message: a bundle costs about as much, whatever its size.
 Where messages have waited for long (a backlog), a tenth of their age more matters less than that; within limits.
 """

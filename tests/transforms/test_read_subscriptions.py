@@ -274,7 +274,7 @@ def test_a_message_that_was_kept_and_not_acknowledged_is_taken_once(
 
 
 @pytest.mark.parametrize(
-    ("age", "linger"), [(-1.0, 0.05), (0.0, 0.05), (0.4, 0.05), (1.0, 0.1), (2.5, 0.25), (86_400.0, 0.25)]
+    ("age", "linger"), [(-1.0, 0.02), (0.0, 0.02), (0.2, 0.02), (1.0, 0.1), (2.5, 0.25), (86_400.0, 0.25)]
 )
 def test_old_messages_wait_for_larger_bundles(age: float, linger: float) -> None:
     assert linger_of(age) == pytest.approx(linger)

@@ -252,7 +252,7 @@ class Journal:
         if done:
             # Before anybody forgets that these segments are done: they must not be replayed.
             self._make_names_durable()
-        behind = self._log.tell()
+        behind = self._path.stat().st_size
         for path in sorted(self._known, reverse=True):
             size = path.stat().st_size
             if behind >= self._known_bytes or not size:

@@ -224,7 +224,7 @@ class Subscriber:
             answer = self._client.pull(request=request, retry=None, timeout=self._pull_timeout)
         except self._nothing_came:
             return []
-        except self._call_error as error:
+        except (self._call_error, ValueError) as error:
             raise self._fault(error) from None
         if self.failure is not None:
             _logger.warning("%s: answers again", self._where)
@@ -246,10 +246,12 @@ class Subscriber:
         request = self._request.wrap(self._request.pb()(subscription=self.subscription, ack_ids=ack_ids))
         try:
             self._client.acknowledge(request=request, retry=None, timeout=_ACKNOWLEDGE_TIMEOUT)
-        except self._call_error as error:
+        except (self._call_error, ValueError) as error:
             raise self._fault(error) from None
 
     def _fault(self, error: Any) -> Exception:
+        if isinstance(error, ValueError):  # gRPC's, of a channel that is closed
+            return SubscriptionError(f"{self._where}: is closed") if self._stopping.is_set() else error
         failure = _seen_from(self._where, error)
         if failure.kind is FailureKind.TRANSIENT:
             return _Passing(failure.error)
