@@ -19,6 +19,7 @@ from transforms.gather.cells import Cell
 from transforms.keep import rows as kept_rows
 from transforms.keep.arrivals import sends_at_once
 from transforms.keep.compact import compact
+from transforms.keep.letters import merge_dead_letters
 from transforms.keep.upkeep import Upkeep
 from transforms.ledger.books import Books
 from transforms.ledger.commit import commit, publish
@@ -77,9 +78,12 @@ class Workplace:
             self.upkeep.flush(cell)
 
     def publish(self) -> None:
-        """Merges the parts of closed cells, publishes the ledger, and then removes the files that it lists no more."""
+        """Merges the parts of closed cells, and small ones of dead letters; publishes the ledger, and then removes the
+        files that it lists no more.
+        """
         with self._publishing:
-            compact(self.run, self.books, self.job.streams, lambda: not self.desk.draining)
+            compact(self.run, self.books, self.job.streams, self._goes_on)
+            merge_dead_letters(self.run, self.books, self._goes_on)
             settled = self.books.settled()
             entries = settled.entries + self._errors()
             publish(self.run, self.job.stream_facts, self.job.streams, entries, self._in_flight(settled.kept))
@@ -96,6 +100,9 @@ class Workplace:
         self.journal.close()
         if not self.books.cells_with_kept_rows:
             (self.directory / RUNNING).unlink()
+
+    def _goes_on(self) -> bool:
+        return not self.desk.draining
 
     def _commit(self, errors: list[Entry]) -> None:
         with self._publishing:

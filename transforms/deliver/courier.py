@@ -46,7 +46,8 @@ _SYNC_EVERY = 0.1
 kill takes back is sent again, under the same ids."""
 
 _DEAD_PART = 1 << 60
-"""Numbers from which on the courier names its parts of the dead-letter table: those of the feed lie below."""
+"""Numbers from which on the courier names its parts of the dead-letter table, at random: those of the feed lie below.
+"""
 
 LONG = 7 * 86_400.0
 """Seconds from which on the log warns of a stream whose records wait."""
@@ -117,7 +118,6 @@ class Courier:
         self._threads: dict[tuple[str, int], threading.Thread] = {}
         self._changed = threading.Condition()
         self._until: float | None = None  # when it has to have stopped; None: it need not
-        self._dead_parts = _DEAD_PART + sum(file.table_or_stream == DEAD_LETTERS.name for file in books.files)
         self._warned: set[str] = set()
         books.on_files(self._on_files)
 
@@ -339,9 +339,7 @@ class Courier:
 
     def _bury(self, outcome: Outcome) -> FileEntry:
         rows = dead_letter_batch(outcome.dead_letters, self._run.writer, self._run.dead)
-        with self._changed:
-            self._dead_parts += 1
-            number = self._dead_parts
+        number = _DEAD_PART | int.from_bytes(os.urandom(7))
         stored = write_table_part(self._run.output, DEAD_LETTERS.name, None, 0, self._run.writer, number, rows)
         return FileEntry(DEAD_LETTERS.name, None, stored.path, rows.num_rows, stored.bytes, stored.checksum)
 
