@@ -83,7 +83,7 @@ class Place:
 
     def receive(self, segments: Sequence[tuple[int, list[bytes]]]) -> list[Block]:
         """Keeps segments in the journal."""
-        return [self.journal.append(_raw(feed, lines)) for feed, lines in segments]
+        return [block for feed, lines in segments for block in self.journal.append(_raw(feed, lines))]
 
     def work(self, blocks: Sequence[Block]) -> None:
         """Runs the pipeline over blocks."""
