@@ -80,7 +80,6 @@ def message_blocks(
       within the block.
     """
     gathered: _Gathered | None = None
-    number = 0
     for number, (payload, ingest_time) in enumerate(messages, 1):
         if gathered is None:
             gathered = _Gathered(ingest_time)
