@@ -148,7 +148,9 @@ def test_steps_with_state_are_as_designed(submission: Submission) -> None:
     assert timers == {
         "KeepCells/State/Keep": {"PROCESSING_TIME", "EVENT_TIME"},
         "KeepCells/State/Write": set(),
+        "KeepCells/BuryRefused/Gather": {"PROCESSING_TIME", "EVENT_TIME"},
         "KeepCells/BuryRefused/Bury": set(),
+        "KeepBooks/BuryDead/Gather": {"PROCESSING_TIME", "EVENT_TIME"},
         "KeepBooks/BuryDead/Bury": set(),
         "KeepCells/SendStreams/Send": {"PROCESSING_TIME", "EVENT_TIME"},
         "KeepBooks/PublishLedger/Publish": {"PROCESSING_TIME", "EVENT_TIME"},

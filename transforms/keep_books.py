@@ -11,11 +11,11 @@ import apache_beam as beam
 from schemas.streams import Stream
 from schemas.tables import DEAD_LETTERS
 from transforms.bury_dead_letters import BuryDeadLetters
-from transforms.deliver.warehouse import write_table_part
 from transforms.gather.claims import batch_of, place_of
 from transforms.gather_by_cell import KeyedBytes
+from transforms.keep.letters import write_part
 from transforms.ledger import metrics
-from transforms.ledger.counts import FileEntry, Group, decode_group, encode_group
+from transforms.ledger.counts import Group, decode_group, encode_group
 from transforms.ledger.desk import desk_of
 from transforms.publish_ledger import PublishLedger
 from transforms.run import Run
@@ -34,9 +34,7 @@ class _WriteDead(beam.DoFn):
         rows = batch_of(element[1], DEAD_LETTERS.schema)
         segment, block, number = place_of(element[1])
         part = (segment << _CLAIMS_BITS | block) << _CLAIMS_BITS | number
-        stored = write_table_part(self._run.output, DEAD_LETTERS.name, None, 0, self._run.writer, part, rows)
-        entry = FileEntry(DEAD_LETTERS.name, None, stored.path, rows.num_rows, stored.bytes, stored.checksum)
-        yield encode_group(Group(("dead", segment, block, number), [entry]))
+        yield encode_group(Group(("dead", segment, block, number), [write_part(self._run, part, rows)]))
 
 
 class _Commit(beam.DoFn):

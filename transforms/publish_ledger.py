@@ -20,11 +20,11 @@ from schemas.tables import TABLES
 from transforms.deliver import storage
 from transforms.deliver.warehouse import table_part_path
 from transforms.gather_by_cell import KeyedBytes
-from transforms.keep.arrivals import sends_at_once
 from transforms.ledger import metrics
-from transforms.ledger.balance import balance, committed, decode_entries, encode_entries, in_parts, with_final
+from transforms.ledger.balance import balance, committed, decode_entries, encode_entries, with_final
 from transforms.ledger.commit import publish
 from transforms.ledger.counts import Entry, decode_group
+from transforms.ledger.in_flight import in_flight
 from transforms.run import Live, Run
 
 _PIECE_BYTES = 1 << 20
@@ -70,9 +70,10 @@ class _Publish(beam.DoFn):
         if known is None:
             # Not where it publishes: a repeated attempt would take its own publication for that of an earlier job.
             _put(entries, committed(self._run))
-            end.set(GlobalWindow().max_timestamp())
         entries.add(element[1])
         if known != _DUE:
+            # Again, should it have fired already: what comes at the end of a drain must not wait for the other timer.
+            end.set(GlobalWindow().max_timestamp())
             publish_timer.set(time.time() + self._live.publish_every)
             standing.write(_DUE)
 
@@ -104,9 +105,9 @@ class _Publish(beam.DoFn):
     def _publish(self, bag: Any, ended: bool) -> None:
         run = self._run
         found = balance(entry for piece in bag.read() for entry in decode_entries(piece))
-        in_flight = None if ended else self._in_flight(found.entries)
+        flying = None if ended else in_flight(found.entries, self._streams)
         entries = with_final(found.entries, time.time(), self._live.close_after)
-        files = publish(run, self._facts, self._streams, entries, in_flight)
+        files = publish(run, self._facts, self._streams, entries, flying)
         listed = {file.path for file in files}
         # Spool files whose rows were delivered, and parts without rows of tables that have some since.
         empty = (
@@ -116,12 +117,6 @@ class _Publish(beam.DoFn):
             storage.remove(storage.absolute(run.output, path))
         bag.clear()
         _put(bag, [*found.entries, *found.unlisted])
-
-    def _in_flight(self, entries: Sequence[Entry]) -> dict[str, Any] | None:
-        """What is counted and in no part yet, for whoever audits while the job runs."""
-        rows = in_parts(entries)
-        at_once = [stream.name for stream in self._streams if sends_at_once(stream)]
-        return {"rows": rows, "streams_with_them": at_once} if any(rows.values()) else None
 
 
 _DUE, _DONE = b"\x01", b"\x00"

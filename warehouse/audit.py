@@ -216,10 +216,8 @@ def _check_contents(directory: Path, files: list[dict[str, Any]], intact: bool, 
                 continue
             rows = connection.execute(equation.differences).fetchall()
             result.settle(equation.text, [f"{place}: {left} against {right}" for place, left, right in rows])
-        if in_flight:
-            result.note(
-                f"{in_flight:,} records in flight: the live job has them, and writes them within its next flush"
-            )
+        for note in in_flight.notes():
+            result.note(note)
         _check_pending(directory, connection, files, result)
         _check_streams(connection, files, result)
         if intact:
@@ -231,11 +229,13 @@ def _check_contents(directory: Path, files: list[dict[str, Any]], intact: bool, 
 def _check_pending(
     directory: Path, connection: duckdb.DuckDBPyConnection, files: list[dict[str, Any]], result: AuditResult
 ) -> None:
-    """What the ledger counts as pending lies in the spool, in files that were recounted above."""
+    """What the ledger counts as pending, and that does not wait within a live job, lies in the spool, in files that
+    were recounted above.
+    """
     counted = dict(
         connection.execute(
-            "SELECT stream, sum(pending)::BIGINT FROM ledger WHERE stage = 'stream' "
-            "GROUP BY stream HAVING sum(pending) <> 0"
+            "SELECT stream, sum(n)::BIGINT FROM (SELECT stream, pending AS n FROM ledger WHERE stage = 'stream' "
+            "UNION ALL SELECT stream, -n FROM pending_in_flight) GROUP BY stream HAVING sum(n) <> 0"
         ).fetchall()
     )
     spooled: dict[str, int] = {}

@@ -118,6 +118,10 @@ _LETTERS_WRITTEN = """
            count(*) AS n
     FROM dead_letters GROUP BY ALL
 """
+_LETTERS_KNOWN = (
+    f"SELECT writer, feed, stream, sum(n)::BIGINT AS n FROM ({_LETTERS_WRITTEN} UNION ALL FROM letters_in_flight) "
+    "GROUP BY ALL"
+)
 
 EQUATIONS = (
     _within("feed", "empty + dead_lettered + decoded", "writer", "feed"),
@@ -129,7 +133,8 @@ EQUATIONS = (
     _between(
         "feed.decoded = cell.received",
         "SELECT writer, feed, sum(decoded) AS n FROM ledger WHERE stage = 'feed' GROUP BY ALL",
-        "SELECT writer, feed, sum(received) AS n FROM ledger WHERE stage = 'cell' GROUP BY ALL",
+        "SELECT writer, feed, sum(n)::BIGINT AS n FROM (SELECT writer, feed, received AS n FROM ledger "
+        "WHERE stage = 'cell' UNION ALL FROM decoded_in_flight) GROUP BY ALL",
         "writer", "feed",
     ),
     _between(
@@ -151,7 +156,7 @@ EQUATIONS = (
     ),
     _between(
         "feed.dead_lettered, cell.conflicts and stream.dead_lettered = rows of dead_letters",
-        _LETTERS_COUNTED, _LETTERS_WRITTEN, "writer", "feed", "stream", reads_rows=True,
+        _LETTERS_COUNTED, _LETTERS_KNOWN, "writer", "feed", "stream", reads_rows=True,
     ),
     _aggregate(
         "sums of device_usage_hourly = sums over usage",

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from pipelines.job import Job
 from pipelines.lock import RUNNING
@@ -25,6 +24,7 @@ from transforms.ledger.books import Books
 from transforms.ledger.commit import commit, publish
 from transforms.ledger.counts import Entry, Kept, StreamError
 from transforms.ledger.desk import Desk, close_desk, open_desk
+from transforms.ledger.in_flight import InFlight
 from transforms.memory import give_back
 from transforms.read.journal import Journal
 from transforms.run import Live
@@ -118,7 +118,7 @@ class Workplace:
             StreamError(name, failure.error, failure.remedy) for name, (_, failure) in standing if failure is not None
         ]
 
-    def _in_flight(self, kept: Sequence[Kept]) -> dict[str, Any]:
+    def _in_flight(self, kept: Sequence[Kept]) -> InFlight:
         """What is counted and in no part yet, for whoever audits while the job runs."""
         rows: dict[str, dict[int, int]] = {feed: {} for feed in FEEDS}
         for one in kept:
@@ -126,7 +126,7 @@ class Workplace:
             of_feed = rows[FEEDS[cell.kind]]
             of_feed[cell.hour] = of_feed.get(cell.hour, 0) + one.rows
         at_once = [stream.name for stream in self.job.streams if sends_at_once(stream)]
-        return {"rows": rows, "streams_with_them": at_once}
+        return InFlight(rows, at_once)
 
     def _forget(self, segment: int) -> None:
         """A segment is done: its messages, and its slices, are not needed any more."""

@@ -75,6 +75,52 @@ def test_a_record_in_flight_that_is_counted_too_often_is_one(output: Path) -> No
     assert "cell.delivered = stream.received" in result.first_difference
 
 
+def change_counts(output: Path, stage: str, **changes: int) -> None:
+    """Adds to counts of the first row of a stage of events."""
+    (part,) = part_files(output, "ledger")
+    ledger: list[dict[str, Any]] = pq.read_table(part, partitioning=None).to_pylist()
+    row = next(row for row in ledger if row["stage"] == stage and row["feed"] == "events")
+    for name, change in changes.items():
+        row[name] += change
+    pq.write_table(pa.Table.from_pylist(ledger, schema=TABLES["ledger"].schema), part)
+    relist(output)
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "flying", "note"),
+    [
+        (
+            "feed", {"received": 3, "decoded": 3},
+            {"decoded": {"events": 3}}, "3 decoded records on their way to their cells",
+        ),
+        (
+            "feed", {"received": 2, "dead_lettered": 2},
+            {"letters": [{"feed": "events", "stream": None, "rows": 2}]}, "2 dead letters in flight",
+        ),
+        (
+            "stream", {"filtered_out": -1, "dead_lettered": 1},
+            {"letters": [{"feed": "events", "stream": STREAM, "rows": 1}]}, "1 dead letters in flight",
+        ),
+        (
+            "stream", {"filtered_out": -1, "pending": 1},
+            {"pending": {STREAM: 1}}, "1 records wait for their destinations within the live job",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_on_its_way_between_steps_is_no_difference(
+    output: Path, stage: str, changes: dict[str, int], flying: dict[str, Any], note: str
+) -> None:
+    change_counts(output, stage, **changes)
+    assert not audit(output).ok
+    path = commit_file(output)
+    content = json.loads(path.read_bytes())
+    rows = {"rows": {"events": {}, "usage": {}}, "streams_with_them": [STREAM]}
+    path.write_text(json.dumps({**content, "in_flight": {**rows, **flying}}))
+    result = audit(output)
+    assert result.ok, "\n".join(result.lines)
+    assert any(line.startswith(f"note  {note}") for line in result.lines)
+
+
 def test_what_no_commit_lists_is_left_out(output: Path) -> None:
     part = part_files(output, "events")[0]
     part.with_name(f"part-{WRITER}-0-99.parquet").write_bytes(part.read_bytes())

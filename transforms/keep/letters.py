@@ -19,7 +19,7 @@ from transforms.deliver import storage
 from transforms.deliver.parquet import read_parquet
 from transforms.deliver.warehouse import write_table_part
 from transforms.ledger.books import Books
-from transforms.ledger.counts import FileEntry, Group, Unlisted
+from transforms.ledger.counts import Entry, FileEntry, Group, Unlisted
 from transforms.run import Run
 
 FEWEST = 16
@@ -50,21 +50,18 @@ def merge_dead_letters(run: Run, books: Books, wanted: Callable[[], bool] = lamb
       OSError: the output directory is at fault. Nothing has changed for the parts at hand.
     """
     replaced = 0
-    while wanted() and (small := _worth_merging(books.files)):
-        old, rows = _read(run, small)
-        if len(old) == 1:
+    while wanted() and (small := worth_merging(books.files)):
+        entries = merge_parts(run, int.from_bytes(os.urandom(7)), small)
+        if not entries:
             break
-        number = _MERGED | int.from_bytes(os.urandom(7))
-        stored = write_table_part(run.output, DEAD_LETTERS.name, None, 0, run.writer, number, rows)
-        entry = FileEntry(DEAD_LETTERS.name, None, stored.path, rows.num_rows, stored.bytes, stored.checksum)
-        books.commit(Group(("deliver", 0, 0, 0), [*(Unlisted(file.path) for file in old), entry]))
+        books.commit(Group(("deliver", 0, 0, 0), entries))
         books.sync()
-        replaced += len(old)
+        replaced += len(entries) - 1
     return replaced
 
 
-def _worth_merging(files: Iterable[FileEntry]) -> list[FileEntry]:
-    """The smallest parts of about the same number of rows, if there are many."""
+def worth_merging(files: Iterable[FileEntry]) -> list[FileEntry]:
+    """Returns the smallest parts of about the same number of rows, if there are many; none else."""
     by_size: dict[int, list[FileEntry]] = {}
     for file in files:
         if file.table_or_stream == DEAD_LETTERS.name and file.bytes < SMALL_BYTES:
@@ -74,6 +71,38 @@ def _worth_merging(files: Iterable[FileEntry]) -> list[FileEntry]:
         if len(small) >= FEWEST:
             return sorted(small, key=lambda file: file.bytes)
     return []
+
+
+def merge_parts(run: Run, number: int, small: Iterable[FileEntry]) -> list[Entry]:
+    """Merges parts, as many as memory is for, wherever the output directory lies.
+
+    Args:
+      run: the run.
+      number: names the merged part; no other merge may have it.
+      small: the parts.
+
+    Returns:
+      entries that count together: old parts unlisted, the new one listed. The old files may be removed once that is
+      published. None where a single part fills the memory.
+
+    Raises:
+      OSError: the output directory is at fault.
+      Exception: what the remote file system raises.
+    """
+    old, rows = _read(run, small)
+    if len(old) == 1:
+        return []
+    return [*(Unlisted(file.path) for file in old), write_part(run, _MERGED | number, rows)]
+
+
+def write_part(run: Run, number: int, rows: pa.RecordBatch | pa.Table) -> FileEntry:
+    """Writes rows of the table as the part of this number, replacing it; returns its entry.
+
+    Raises:
+      OSError: the output directory refused it.
+    """
+    stored = write_table_part(run.output, DEAD_LETTERS.name, None, 0, run.writer, number, rows)
+    return FileEntry(DEAD_LETTERS.name, None, stored.path, rows.num_rows, stored.bytes, stored.checksum)
 
 
 def _read(run: Run, small: Iterable[FileEntry]) -> tuple[list[FileEntry], pa.Table]:

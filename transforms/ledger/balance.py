@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from schemas.records import FEEDS, HOUR
+from schemas.records import HOUR
 from schemas.tables import INPUTS, LEDGER, TABLES
 from transforms.deliver import storage
 from transforms.deliver.parquet import read_parquet
-from transforms.ledger.commit import listed_files
+from transforms.ledger.commit import last_in_flight, listed_files
 from transforms.ledger.counts import (
+    BuriedLetters,
     Count,
     Entry,
     FileEntry,
@@ -24,6 +25,7 @@ from transforms.ledger.counts import (
     Unlisted,
     add_counts,
 )  # fmt: skip
+from transforms.ledger.in_flight import buried_before, in_parts
 from transforms.run import Run
 
 _WHOLE_TABLES = {INPUTS.name, LEDGER.name}
@@ -33,7 +35,8 @@ class Balance(NamedTuple):
     """Entries, summed.
 
     Attributes:
-      entries: counts, files, inputs, why streams fail that have something waiting, and how many cells are open.
+      entries: counts, files, inputs, why streams fail that have something waiting, how many cells are open, and how
+        many dead letters are in parts.
       unlisted: files that count no more and whose entries have not come yet: steps tell of them on different ways.
       obsolete: relative paths of files that counted and do not count any more.
     """
@@ -51,6 +54,7 @@ def balance(entries: Iterable[Entry]) -> Balance:
     gone: dict[str, Unlisted] = {}
     errors: dict[str, StreamError] = {}
     open_cells: Counter[tuple[str, int]] = Counter()
+    buried: Counter[tuple[str, str | None]] = Counter()
     for entry in entries:
         match entry:
             case Count():
@@ -66,6 +70,8 @@ def balance(entries: Iterable[Entry]) -> Balance:
                 errors[entry.stream] = entry
             case OpenCells():
                 open_cells[entry.feed, entry.hour] += entry.cells
+            case BuriedLetters():
+                buried[entry.feed, entry.stream] += entry.rows
             case _:
                 raise TypeError(f"{type(entry).__name__} is for the books of a job on one machine")
     summed = add_counts(counts)
@@ -76,7 +82,9 @@ def balance(entries: Iterable[Entry]) -> Balance:
     failing = [error for name, error in errors.items() if waiting.get(name)]
     left = [one for path, one in gone.items() if path not in obsolete]
     still_open = [OpenCells(feed, hour, cells) for (feed, hour), cells in open_cells.items() if cells]
-    return Balance([*summed, *files.values(), *inputs.values(), *failing, *still_open], left, sorted(obsolete))
+    letters = [BuriedLetters(feed, stream, rows) for (feed, stream), rows in buried.items()]
+    found: list[Entry] = [*summed, *files.values(), *inputs.values(), *failing, *still_open, *letters]
+    return Balance(found, left, sorted(obsolete))
 
 
 def added(one: InputEntry, other: InputEntry) -> InputEntry:
@@ -114,24 +122,12 @@ def with_final(entries: Sequence[Entry], now: float, close_after: float) -> list
     ]
 
 
-def in_parts(entries: Sequence[Entry]) -> dict[str, dict[int, int]]:
-    """Rows that are counted and in no part yet, by feed and hour: they are on their way to one."""
-    rows: dict[str, dict[int, int]] = {feed: {} for feed in FEEDS}
-    for entry in entries:
-        if isinstance(entry, Count) and entry.stage == "cell" and entry.hour is not None:
-            feed = rows[entry.feed]
-            feed[entry.hour] = feed.get(entry.hour, 0) + entry.delivered
-        elif isinstance(entry, FileEntry) and entry.table_or_stream in rows and entry.hour is not None:
-            feed = rows[entry.table_or_stream]
-            feed[entry.hour] = feed.get(entry.hour, 0) - entry.row_count
-    return {feed: {hour: count for hour, count in hours.items() if count > 0} for feed, hours in rows.items()}
-
-
 def committed(run: Run) -> list[Entry]:
     """What an earlier job of the same name has committed, as entries.
 
     Raises:
       OSError: the output directory is at fault.
+      msgspec.DecodeError: the commit file is damaged.
     """
     entries: list[Entry] = []
     for file in listed_files(run.output, run.writer):
@@ -141,7 +137,7 @@ def committed(run: Run) -> list[Entry]:
             continue
         rows = read_parquet(storage.absolute(run.output, file.path))
         entries += _counts(rows) if file.table_or_stream == LEDGER.name else _inputs(rows)
-    return entries
+    return [*entries, *buried_before(entries, last_in_flight(run.output, run.writer))]
 
 
 def _counts(rows: pa.Table) -> list[Entry]:
@@ -186,4 +182,4 @@ def decode_entries(data: bytes) -> list[Entry]:
     return _decoder.decode(data[1:])
 
 
-__all__ = ["Balance", "added", "balance", "committed", "decode_entries", "encode_entries", "in_parts", "with_final"]
+__all__ = ["Balance", "added", "balance", "committed", "decode_entries", "encode_entries", "with_final"]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
@@ -24,6 +25,7 @@ from transforms.deliver.parquet import read_parquet
 from transforms.deliver.registry import DESTINATIONS
 from transforms.deliver.warehouse import write_table_part
 from transforms.ledger.counts import COUNT_KEY, COUNT_SUMS, Count, Entry, FileEntry, InputEntry, StreamError, add_counts
+from transforms.ledger.in_flight import InFlight
 from transforms.run import Run
 
 COMMITS = "warehouse/_commits"
@@ -70,7 +72,7 @@ def publish(
     facts: Sequence[dict[str, Any]],
     streams: Sequence[StreamDefinition],
     entries: Iterable[Entry],
-    in_flight: Mapping[str, Any] | None = None,
+    in_flight: InFlight | None = None,
 ) -> list[FileEntry]:
     """Writes all that `commit` writes, and removes nothing; a live job does so again and again.
 
@@ -79,7 +81,7 @@ def publish(
       facts: as for `commit`.
       streams: the streams.
       entries: all ledger entries.
-      in_flight: what a live job has counted and not written into parts yet; kept in the commit file.
+      in_flight: what a live job has counted and is still on its way; kept in the commit file.
 
     Returns:
       the files that the writer now lists.
@@ -109,7 +111,7 @@ def _with_options(facts: Sequence[dict[str, Any]], streams: Sequence[StreamDefin
     return [{**fact, **options.get(fact["name"], {})} for fact in facts]
 
 
-def commit_files(run: Run, files: Sequence[FileEntry], in_flight: Mapping[str, Any] | None = None) -> None:
+def commit_files(run: Run, files: Sequence[FileEntry], in_flight: InFlight | None = None) -> None:
     """Writes a writer's ``ledger_files`` part and the commit file that vouches for it: from now on these files
     count.
     """
@@ -119,9 +121,25 @@ def commit_files(run: Run, files: Sequence[FileEntry], in_flight: Mapping[str, A
         storage.join(run.output, COMMITS, f"{run.writer}.json"),
         {
             "writer": run.writer, "path": listed.path, "bytes": listed.bytes, "checksum": listed.checksum,
-            **({"in_flight": in_flight} if in_flight else {}),
+            **({"in_flight": msgspec.to_builtins(in_flight)} if in_flight else {}),
         },
     )  # fmt: skip
+
+
+class _Commit(msgspec.Struct, frozen=True):
+    in_flight: InFlight | None = None
+
+
+def last_in_flight(output: str, writer: str) -> InFlight | None:
+    """Returns what was in flight when a writer committed last; None where nothing was, or it has not committed.
+
+    Raises:
+      msgspec.DecodeError: its commit file is damaged.
+    """
+    path = storage.join(output, COMMITS, f"{writer}.json")
+    if not FileSystems.exists(path):
+        return None
+    return msgspec.json.decode(storage.read(path), type=_Commit).in_flight
 
 
 def listed_files(output: str, writer: str) -> list[FileEntry]:

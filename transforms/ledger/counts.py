@@ -99,7 +99,17 @@ class OpenCells(msgspec.Struct, frozen=True, tag="open"):
     cells: int
 
 
-Entry = Count | FileEntry | InputEntry | StreamError | Kept | Flushed | Unlisted | OpenCells
+class BuriedLetters(msgspec.Struct, frozen=True, tag="buried"):
+    """So many dead letters are in a part: records of a feed that were not decoded, or that a stream's destination
+    refused.
+    """
+
+    feed: str
+    stream: str | None
+    rows: int
+
+
+Entry = Count | FileEntry | InputEntry | StreamError | Kept | Flushed | Unlisted | OpenCells | BuriedLetters
 
 FEED = "feed"
 """Step of the groups that say how many parts a block has."""

@@ -21,15 +21,16 @@ from apache_beam.utils.timestamp import Timestamp
 from pipelines.job import write_meta
 from tests.transforms.keep.slices import START, batch, line
 from tests.transforms.states import Bag, State
-from transforms import keep_in_state, publish_ledger
+from transforms import keep_in_state, publish_ledger, write_kept
 from transforms.deliver import storage
 from transforms.gather.cells import Cell
 from transforms.gather.claims import Spill
 from transforms.gather_by_cell import KeyedBytes
+from transforms.keep.compact import merge_parts
 from transforms.keep_cells import KeepCells
 from transforms.ledger import commit, metrics
 from transforms.ledger.commit import listed_files
-from transforms.ledger.counts import Count, FileEntry, OpenCells, decode_group
+from transforms.ledger.counts import Count, Entry, FileEntry, OpenCells, decode_group
 from transforms.publish_ledger import PublishLedger
 from transforms.run import Live, Run
 
@@ -161,12 +162,20 @@ def test_what_comes_between_merging_and_closing_is_merged_by_itself(run: Run) ->
     assert [part.row_count for part in parts(run, "usage")] == [3, 2]
 
 
-def test_a_cell_into_which_records_still_come_is_left_alone(run: Run) -> None:
+def test_a_cell_into_which_records_still_come_is_left_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    merged: list[int] = []
+
+    def noted(run: Run, cell: Cell, pane: int, files: Sequence[FileEntry]) -> list[Entry]:
+        merged.append(len(files))
+        return merge_parts(run, cell, pane, files)
+
+    monkeypatch.setattr(write_kept, "merge_parts", noted)
     times = Times()
     for hour in range(6):
         times.at(0.9 + hour).slice(hour, [hour])
     times.work(run)
-    assert ids(run) == list(range(6)) and len(parts(run, "usage")) == 6
+    assert merged == [6 * len(TABLES)]  # all at once, by the drain
+    assert ids(run) == list(range(6)) and len(parts(run, "usage")) == 1
 
 
 def test_one_part_stays_as_it_is(run: Run) -> None:
