@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.options.pipeline_options import DebugOptions
 from apache_beam.runners.portability.prism_runner import PrismRunner
+from apache_beam.transforms.periodicsequence import PeriodicSequence
 from apache_beam.transforms.window import TimestampedValue
 
 from pipelines.job import Job, prepare, write_meta
@@ -42,17 +44,39 @@ def job_of(output: Path, streams: Path | None, buckets: int = 1, **live: float) 
 class _Take(beam.DoFn):
     """Number of a block → the block, in the time of its arrival."""
 
-    def __init__(self, segments: Sequence[tuple[int, list[bytes]]], first: int):
-        self._segments, self._first = list(segments), first
+    def __init__(self, segments: Sequence[tuple[int, list[bytes]]], first: int, start: int):
+        self._segments, self._first, self._start = list(segments), first, start
 
     def process(self, element: int) -> Iterator[TimestampedValue]:
         plan, (feed, lines) = self._first + element, self._segments[element]
         name = f"projects/p/subscriptions/{FEEDS[feed]}"
-        raw = RawBlock(feed, name, _TIME + element, "lines", None, lines, np.empty(0, np.int64), 0, [])
-        yield TimestampedValue(Block(plan, 0, numbered(raw, plan)), (_TIME + element) / 1e6)
+        raw = RawBlock(feed, name, self._start + element, "lines", None, lines, np.empty(0, np.int64), 0, [])
+        yield TimestampedValue(Block(plan, 0, numbered(raw, plan)), (self._start + element) / 1e6)
 
 
-def work(job: Job, segments: Sequence[tuple[int, list[bytes]]], directory: Path, first: int = 0) -> dict[str, int]:
+class _Numbers(beam.PTransform):
+    """Numbers of blocks: all at once, or one every so many seconds."""
+
+    def __init__(self, count: int, every: float | None):
+        super().__init__()
+        self._count, self._every = count, every
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[int]:
+        if self._every is None:
+            return pipeline | "All" >> beam.Create(range(self._count), reshuffle=False)
+        every, start = self._every, time.time()
+        sequence = start, start + (self._count - 0.5) * every, every
+        times = pipeline | "Sequence" >> beam.Create([sequence], reshuffle=False) | "Times" >> PeriodicSequence()
+        return times | "Numbers" >> beam.Map(lambda moment: round((float(moment) - start) / every))
+
+
+def work(
+    job: Job,
+    segments: Sequence[tuple[int, list[bytes]]],
+    directory: Path,
+    first: int = 0,
+    every: float | None = None,
+) -> dict[str, int]:
     """Runs the job over segments, and drains it; returns Beam's counters of it.
 
     Args:
@@ -60,14 +84,16 @@ def work(job: Job, segments: Sequence[tuple[int, list[bytes]]], directory: Path,
       segments: number of the feed, and lines, of each.
       directory: where Prism may write its log.
       first: number of the first segment.
+      every: seconds between two segments, which arrive now; else all have arrived, at a fixed time.
     """
     with Prism(find_prism(), directory / "prism.log") as prism:
         options = live_options(replace(job), prism.address)
         # Else Prism splits slow bundles, and works on one key in two at once: state is lost that Dataflow keeps.
         options.view_as(DebugOptions).add_experiment("prism_disable_sdf_split")
         pipeline = beam.Pipeline(runner=PrismRunner(), options=options)
-        numbers = pipeline | "Numbers" >> beam.Create(range(len(segments)), reshuffle=False)
-        blocks = numbers | "Take" >> beam.ParDo(_Take(segments, first)).with_output_types(Block)
+        numbers = pipeline | "Numbers" >> _Numbers(len(segments), every)
+        start = _TIME if every is None else round(time.time() * 1e6)
+        blocks = numbers | "Take" >> beam.ParDo(_Take(segments, first, start)).with_output_types(Block)
         decoded = blocks | "DecodeRecords" >> DecodeRecords(job.run)
         kept = decoded.slices | "KeepCells" >> KeepCells(job.run, job.streams)
         _ = (decoded.entries, decoded.dead, kept) | "KeepBooks" >> KeepBooks(job.run, job.stream_facts, job.streams)

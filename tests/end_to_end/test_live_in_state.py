@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.pipelines.live.site import needs_prism
 from tests.servers.aws import REGION, aws_emulator
 from tests.servers.http import Answer, Receiver, always
 from warehouse.audit import audit
+from warehouse.published import published
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +56,38 @@ def test_a_job_after_a_drain_goes_on_where_that_one_ended(
     assert runs.rows(output, "events", runs.LINEAGE) == runs.rows(batch, "events", runs.LINEAGE)
     assert max(sent(server, "/").values()) == 1
     assert audit(output).ok
+
+
+def test_every_publication_adds_up_and_dead_letters_do_not_drown_the_warehouse(
+    feed: Path, batch: Path, tmp_path: Path, server: Receiver, streams: Path
+) -> None:
+    """Records come for eight seconds; what is on its way between steps is no difference."""
+    output, segments = tmp_path / "output", messages(feed, 6, size=20)
+    done, found = threading.Event(), []
+
+    def follow() -> None:
+        while not done.wait(0.1):
+            if (output / "warehouse/_commits").exists():
+                with published(output) as moment:
+                    found.append(audit(moment))
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        job = job_of(output, streams, publish_every=0.3, aggregate_every=3.0)
+        work(job, segments, tmp_path, every=8 / len(segments))
+    finally:
+        done.set()
+        thread.join()
+    check(output, batch, server)
+    assert len(found) >= 5
+    assert [result.lines for result in found if not result.ok] == []
+    assert any("in flight" in line for result in found for line in result.lines)
+    bad = {payload for (payload,) in runs.ask(batch, "SELECT payload FROM dead_letters")}
+    blocks = sum(not bad.isdisjoint(lines) for _, lines in segments)
+    listed = "ledger_files WHERE table_or_stream = 'dead_letters' AND row_count > 0"
+    ((parts,),) = runs.ask(output, f"SELECT count(*) FROM {listed}")
+    assert parts <= 6 < blocks, "each block with a bad record would be a part"
 
 
 def final(output: Path) -> set[bool]:
