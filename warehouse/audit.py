@@ -216,8 +216,16 @@ def _check_contents(directory: Path, files: list[dict[str, Any]], intact: bool, 
                 continue
             rows = connection.execute(equation.differences).fetchall()
             result.settle(equation.text, [f"{place}: {left} against {right}" for place, left, right in rows])
-        for note in in_flight.notes():
-            result.note(note)
+        if notes := in_flight.notes():
+            ((published,),) = connection.execute(
+                "SELECT strftime(max(published_time), '%Y-%m-%d %H:%M:%S') FROM ledger"
+            ).fetchall()
+            for note in notes:
+                result.note(note)
+            result.note(
+                f"in flight means at {published} UTC, when the ledger was published: a job that was killed takes it up "
+                "when it starts again; one that was cancelled on Dataflow, instead of drained, has lost it"
+            )
         _check_pending(directory, connection, files, result)
         _check_streams(connection, files, result)
         if intact:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ def test_records_in_flight_are_no_difference(output: Path, at_once: bool) -> Non
     result = audit(output)
     assert result.ok, "\n".join(result.lines)
     assert any(line.startswith("note  5 records in flight") for line in result.lines)
+    assert re.search(r"\nnote  in flight means at 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC", "\n".join(result.lines))
     with connect(output) as connection:
         assert read_facts(connection, output).differences == []
 
