@@ -163,7 +163,7 @@ class _Keep(beam.DoFn):
         from where they are read back. Several parts become one before. When the job is drained no time is left, and
         all cells get here at once.
         """
-        standing, later = _standings.decode(state.read()), at.micros + round(self._live.close_after * 1e6)
+        standing, later = _standings.decode(state.read()), self._long_after(at.micros)
         flushed = list(_flushed(number, standing, kept))
         yield from flushed
         if standing.flushing:
@@ -195,7 +195,13 @@ class _Keep(beam.DoFn):
 
     def _closing(self, cell: Cell, arrived: int) -> int:
         """When a cell closes: of one in the future no longer is waited for than of that of the present hour."""
-        return max(arrived, min(cell.hour, arrived) + HOUR) + round(self._live.close_after * 1e6)
+        return self._long_after(max(arrived, min(cell.hour, arrived) + HOUR))
+
+    def _long_after(self, moment: int) -> int:
+        """``close_after`` after a moment, and after now: a watermark that is ahead of what arrives must not close a
+        cell before what it wrote is published; its ids, and the numbers of its parts, would be taken for unused.
+        """
+        return max(moment, round(time.time() * 1e6)) + round(self._live.close_after * 1e6)
 
     def _begin(self, cell: Cell, ids: Any, token: Any) -> _Standing:
         """A cell that is touched for the first time, or again: it has what was committed, of any writer."""

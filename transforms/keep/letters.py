@@ -2,7 +2,8 @@
 
 As in `transforms.keep.compact`: the merged part is written, then the books list it instead of the old ones, whose files
 go when the ledger that is published lists them no more. Each letter is written again a few times only, since parts are
-merged with those of about their size.
+merged with those of about their size. Where workers share no disk there are no books: the step that writes parts merges
+them (`transforms.bury_dead_letters`).
 
 Whoever reads the directory and not the ledger may meet both for as long as one publication takes.
 """
