@@ -20,6 +20,7 @@ from schemas.tables import TABLES
 from transforms.deliver import storage
 from transforms.deliver.warehouse import table_part_path
 from transforms.gather_by_cell import KeyedBytes
+from transforms.keep.arrivals import sends_at_once
 from transforms.ledger import metrics
 from transforms.ledger.balance import balance, committed, decode_entries, encode_entries, with_final
 from transforms.ledger.commit import publish
@@ -105,7 +106,8 @@ class _Publish(beam.DoFn):
     def _publish(self, bag: Any, ended: bool) -> None:
         run = self._run
         found = balance(entry for piece in bag.read() for entry in decode_entries(piece))
-        flying = None if ended else in_flight(found.entries, self._streams)
+        at_once = [stream.name for stream in self._streams if sends_at_once(stream)]
+        flying = None if ended else in_flight(found.entries, at_once)
         entries = with_final(found.entries, time.time(), self._live.close_after)
         files = publish(run, self._facts, self._streams, entries, flying)
         listed = {file.path for file in files}

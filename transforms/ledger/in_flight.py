@@ -14,9 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from schemas.records import FEEDS
-from schemas.streams import Stream
 from transforms.deliver import spool
-from transforms.keep.arrivals import sends_at_once
 from transforms.ledger.counts import BuriedLetters, Count, Entry, FileEntry
 
 
@@ -51,12 +49,12 @@ class InFlight(msgspec.Struct, frozen=True, omit_defaults=True):
         return bool(any(self.rows.values()) or self.decoded or self.pending or self.letters)
 
 
-def in_flight(entries: Sequence[Entry], streams: Sequence[Stream]) -> InFlight:
+def in_flight(entries: Sequence[Entry], at_once: Sequence[str]) -> InFlight:
     """What is in flight of a job whose workers share no disk.
 
     Args:
       entries: all entries so far, summed.
-      streams: the stream definitions.
+      at_once: names of the streams that send at once.
     """
     decoded: Counter[str] = Counter()
     pending: Counter[str] = Counter()
@@ -69,7 +67,7 @@ def in_flight(entries: Sequence[Entry], streams: Sequence[Stream]) -> InFlight:
             pending[entry.table_or_stream.removeprefix(f"{spool.DIRECTORY}/")] -= entry.row_count
     return InFlight(
         in_parts(entries),
-        [stream.name for stream in streams if sends_at_once(stream)],
+        list(at_once),
         _without_zeros(decoded),
         _without_zeros(pending),
         [LettersInFlight(*key, rows) for key, rows in _letters(entries).items()],

@@ -7,8 +7,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from schemas.streams import Stream
-from transforms.deliver.webhook import WebhookOptions
 from transforms.ledger.balance import balance, committed
 from transforms.ledger.commit import last_in_flight, publish
 from transforms.ledger.counts import BuriedLetters, Count, Entry, FileEntry
@@ -48,17 +46,11 @@ def test_a_step_that_was_faster_is_in_flight_as_well(faster: bool) -> None:
     behind: list[Entry] = [file("usage", 7), file("pending/hook", 3), BuriedLetters("usage", "hook", 1)]
     counts: list[Entry] = [cell(7), stream(3, 1)]
     sign = -1 if faster else 1
-    flying = in_flight(behind if faster else counts, [])
+    flying = in_flight(behind if faster else counts, ["hook"])
+    assert flying.streams_with_them == ["hook"]
     assert flying.rows == {"events": {}, "usage": {HOUR: 7 * sign}}
     assert flying.pending == {"hook": 3 * sign}
     assert flying.letters == [LettersInFlight("usage", "hook", sign)]
-
-
-def test_streams_that_send_at_once_have_the_rows() -> None:
-    options = WebhookOptions(type="webhook", url="https://example.com/")
-    hook = Stream(name="hook", content="usage", destination=options)
-    sums = Stream(name="sums", content="device_usage_hourly", destination=options)
-    assert in_flight([cell(1)], [hook, sums]).streams_with_them == ["hook"]
 
 
 def test_buried_letters_are_summed() -> None:
