@@ -8,6 +8,7 @@ that a repeated attempt writes the same bytes; what streams send goes through a 
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import OrderedDict
@@ -201,7 +202,8 @@ class _Keep(beam.DoFn):
         """``close_after`` after a moment, and after now: a watermark that is ahead of what arrives must not close a
         cell before what it wrote is published; its ids, and the numbers of its parts, would be taken for unused.
         """
-        return max(moment, round(time.time() * 1e6)) + round(self._live.close_after * 1e6)
+        seconds = max(moment / 1e6, time.time()) + self._live.close_after
+        return math.ceil(seconds) * 1_000_000  # whole: runners keep milliseconds, and a timer must not come too early
 
     def _begin(self, cell: Cell, ids: Any, token: Any) -> _Standing:
         """A cell that is touched for the first time, or again: it has what was committed, of any writer."""

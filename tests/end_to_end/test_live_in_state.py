@@ -49,8 +49,8 @@ def test_a_job_after_a_drain_goes_on_where_that_one_ended(
     half = len(segments) // 2
     work(job_of(output, streams, close_after=1e9), segments[:half], tmp_path)
     assert final(output) == {False}  # drained before their cells had closed
-    work(job_of(output, streams), segments[half:], tmp_path, half)
-    assert final(output) == {True}
+    work(job_of(output, streams, close_after=-60.0), segments[half:], tmp_path, half)
+    assert final(output) == {True}  # drained after it
     check(output, batch, server)
     work(job_of(output, streams), segments, tmp_path, len(segments))
     assert runs.rows(output, "events", runs.LINEAGE) == runs.rows(batch, "events", runs.LINEAGE)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import apache_beam as beam
 import pyarrow as pa
@@ -17,6 +18,8 @@ from apache_beam.runners.direct import clock as beam_clock
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 from apache_beam.testing import test_stream
 from apache_beam.utils.timestamp import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines.job import write_meta
 from tests.transforms.keep.slices import START, batch, line
@@ -191,6 +194,17 @@ def test_a_watermark_that_is_ahead_closes_no_cell_before_it_is_published(run: Ru
     times = Times().hours_pass(30).at(30).late(0, [1, 2]).late(1, [1, 3])
     times.published().work(run)
     assert ids(run) == [1, 2, 3]
+
+
+@given(st.integers(0, 10**12), st.floats(0, 1e10), st.floats(60, 1e6))
+def test_a_cell_closes_at_a_whole_second(moment: int, now: float, close_after: float) -> None:
+    """Runners keep milliseconds: a timer that came earlier than it was set would set itself again and again."""
+    keep = keep_in_state._Keep(Run("/nowhere", "w", spill=None, live=Live((), "/nowhere", close_after=close_after)), [])
+    with mock.patch.object(keep_in_state, "time", SimpleNamespace(time=lambda: now)):
+        closing = keep._long_after(moment)
+    assert closing % 1_000_000 == 0
+    late = max(moment / 1e6, now) + close_after
+    assert late <= closing / 1e6 <= late + 1
 
 
 def test_one_part_stays_as_it_is(run: Run) -> None:
