@@ -26,7 +26,7 @@ from transforms.dead_letters import DELIVERY
 from transforms.deliver.versioned import Versioned
 from transforms.gather.claims import batch_of, order_of
 from transforms.gather_by_cell import KeyedBytes
-from transforms.keep.letters import merge_parts, worth_merging, write_part
+from transforms.keep.letters import SMALL_BYTES, merge_parts, worth_merging, write_part
 from transforms.ledger.balance import decode_entries, encode_entries
 from transforms.ledger.counts import BuriedLetters, Entry, FileEntry, Group, Unlisted, encode_group
 from transforms.run import Run
@@ -139,7 +139,7 @@ class _Bury(beam.DoFn):
             gone = {entry.path for entry in merged if isinstance(entry, Unlisted)} or {file.path for file in old}
             listed = [file for file in listed if file.path not in gone]
             listed += [entry for entry in merged if isinstance(entry, FileEntry)]
-        small.write(_put(listed))
+        small.write(_put(file for file in listed if file.bytes < SMALL_BYTES))
 
     def _merge(self, number: int, old: list[FileEntry]) -> list[Entry]:
         """Old files are removed by the publication that does not list them any more."""
@@ -165,7 +165,7 @@ def _files_in(data: bytes | None) -> list[FileEntry]:
 
 
 def _put(files: Iterable[FileEntry]) -> bytes:
-    (data,) = encode_entries(list(files), 1 << 30)  # few: those of a size are merged
+    (data,) = encode_entries(list(files), 1 << 30)  # few: small ones of a size are merged, large ones not remembered
     return data
 
 

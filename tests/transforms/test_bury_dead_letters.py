@@ -151,6 +151,18 @@ def test_many_small_parts_become_few(steps: Steps) -> None:
     assert sum(buried) == len(payloads)  # a letter that is merged is told once
 
 
+def test_parts_that_are_large_are_not_remembered(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the state would grow for ever."""
+    steps.arrive(b"a")
+    (part,) = files(steps.buried(steps.time_passes()))
+    remembered = len(steps.small.data or b"")
+    monkeypatch.setattr(module, "SMALL_BYTES", part.bytes)
+    for number in range(3):
+        steps.arrive(b"%d" % number * 100)
+        steps.buried(steps.time_passes())
+    assert len(steps.small.data or b"") < remembered
+
+
 def test_an_attempt_that_is_repeated_replaces_what_it_wrote(steps: Steps) -> None:
     gathered = []
     for number in range(FEWEST):
