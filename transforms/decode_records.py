@@ -71,7 +71,7 @@ class _Decode(beam.DoFn):
                 yield beam.pvalue.TaggedOutput(IDS, (kind * across.SHARDS + shard, spill.deposit_packed(rows)))
         if decoded.faults:
             letters = dead_letter_batch(decoded.faults, self._run.writer, self._run.dead)
-            shard = block.plan % DEAD_SHARDS if self._run.live is None else 0  # a live job has few, and a file of each
+            shard = block.plan % DEAD_SHARDS if self._run.live is None else 0  # live, each would be a file a flush
             for claim in spill.deposit_pieces(letters):
                 yield beam.pvalue.TaggedOutput(DEAD, (shard, claim))
 

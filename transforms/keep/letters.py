@@ -84,7 +84,7 @@ def merge_parts(run: Run, number: int, small: Iterable[FileEntry]) -> list[Entry
 
     Returns:
       entries that count together: old parts unlisted, the new one listed. The old files may be removed once that is
-      published. None where a single part fills the memory.
+      published. Empty where a single part fills the memory.
 
     Raises:
       OSError: the output directory is at fault.
